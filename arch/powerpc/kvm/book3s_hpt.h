@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The interface between the HPT file descriptor (book3s_hpt_fd.c) and the
+ * flavour of KVM that keeps the guest's hashed page table.
+ */
+#ifndef __POWERPC_KVM_BOOK3S_HPT_H__
+#define __POWERPC_KVM_BOOK3S_HPT_H__
+
+#include <linux/bits.h>
+#include <linux/kvm_host.h>
+#include <linux/kvm_hpt.h>
+
+/* Values for the flags of kvmppc_hpt_ops.hold */
+#define KVMPPC_HPT_WRITE	BIT(0)	/* entries are going to be changed */
+#define KVMPPC_HPT_NOINTR	BIT(1)	/* wait for the lock, whatever comes */
+
+/**
+ * struct kvmppc_hpt_hold - a guest's HPT, held against replacement
+ * @nr:		number of HPTEs, 0 if the guest has no HPT now: it uses radix
+ *		translation, or none has been allocated yet
+ * @mmu_ready:	the flavour's own, from hold to release
+ */
+struct kvmppc_hpt_hold {
+	unsigned long nr;
+	int mmu_ready;
+};
+
+/**
+ * struct kvmppc_hpt_ops - what a flavour does with its guest's HPT
+ *
+ * HPTEs go in and out in the architecture 2.07 format, big-endian, as the
+ * guest sees them.  Everything but @hold is called between @hold and
+ * @release, with @first and @n inside the table that @hold found, from
+ * process context.
+ *
+ * @hold:	Keep the table from being replaced or reset until @release, and,
+ *		for KVMPPC_HPT_WRITE, vCPUs from running if the flavour cannot
+ *		change the table under them.  Returns 0, -EINTR if a signal came
+ *		while it waited (not with KVMPPC_HPT_NOINTR), or -EBUSY if vCPUs
+ *		run that cannot be stopped.
+ * @release:	The end of @hold.
+ * @harvest:	Take from the change log what it has for entries @first to
+ *		@end - 1, and call kvmppc_hpt_changed() for each of them whose
+ *		view by the guest is not what it was at the last harvest.
+ * @get_valid:	Copy up to @n HPTEs to @hptes, from @first on, as long as they
+ *		are valid (and bolted, if @bolted).  Returns how many.  R and C
+ *		bits found along the way that the guest's view lacked are
+ *		reported with kvmppc_hpt_changed().
+ * @count_invalid: Returns how many HPTEs, at most @n, from @first on, are not
+ *		valid (or not bolted, if @bolted).
+ * @put_valid:	Make @n HPTEs from @first on valid with the contents of @hptes,
+ *		all of them or, with an error, none: -EINVAL for an entry that
+ *		the guest could not have entered, -EIO for one that the host
+ *		cannot map, -ENOMEM.
+ * @put_invalid: Make @n HPTEs from @first on invalid.
+ */
+struct kvmppc_hpt_ops {
+	int (*hold)(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
+		    unsigned int flags);
+	void (*release)(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
+			unsigned int flags);
+	void (*harvest)(struct kvm *kvm, unsigned long first,
+			unsigned long end);
+	unsigned long (*get_valid)(struct kvm *kvm, unsigned long first,
+				   unsigned long n, bool bolted,
+				   struct kvm_hpt_entry *hptes);
+	unsigned long (*count_invalid)(struct kvm *kvm, unsigned long first,
+				       unsigned long n, bool bolted);
+	int (*put_valid)(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
+			 unsigned long first, unsigned long n,
+			 const struct kvm_hpt_entry *hptes);
+	void (*put_invalid)(struct kvm *kvm, unsigned long first,
+			    unsigned long n);
+};
+
+/* book3s_hpt_fd.c */
+void kvmppc_hpt_init_vm(struct kvm *kvm);
+void kvmppc_hpt_replaced(struct kvm *kvm, u32 order);
+void kvmppc_hpt_changed(struct kvm *kvm, unsigned long index);
+int kvmppc_hpt_fd_open(struct kvm *kvm, const struct kvm_get_htab_fd *args);
+#if IS_ENABLED(CONFIG_KUNIT)
+struct file *kvmppc_hpt_fd_file(struct kvm *kvm,
+				const struct kvmppc_hpt_ops *ops,
+				const struct kvm_get_htab_fd *args);
+#endif
+
+/* book3s_hpt_hv.c */
+extern const struct kvmppc_hpt_ops kvmppc_hpt_hv_ops;
+
+#endif /* __POWERPC_KVM_BOOK3S_HPT_H__ */

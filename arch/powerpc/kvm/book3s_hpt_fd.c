@@ -1,0 +1,771 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The file descriptor of KVM_PPC_GET_HTAB_FD: a guest's hashed page table
+ * (HPT) read as a stream of records, first whole, then only what changed, and
+ * written from such a stream.
+ *
+ * Documentation/virt/kvm/ppc-hpt-fd.rst says what userspace may rely on,
+ * book3s_hpt.h what this file asks of the flavour of KVM that has the table.
+ *
+ * How a reader learns of changes: each table has a change log, one bit an
+ * HPTE, which the flavour sets wherever an HPTE may have changed.  There is
+ * one log and any number of readers, so each reader has a bitmap of its own,
+ * "pending": the HPTEs whose present state it has not been given.  A read
+ * first harvests a stretch of the log, which takes bits from the log and sets
+ * them in the pending bitmap of every reader, and then returns the HPTEs of
+ * that stretch which are pending for itself.  The first pass is no special
+ * case: a reader begins with everything pending from its start index on.  A
+ * pending bit is cleared when the HPTE is copied to the reader's buffer and
+ * set again if the buffer then fails to reach userspace, so that neither a
+ * fault, nor a signal, nor another reader can lose a change.
+ *
+ * When the table is reset or replaced by one of the same size, its readers
+ * start over; readers and writers of one that is gone are told so (-ESTALE).
+ *
+ * Locks, outermost first:
+ *
+ *  hpt_reader.lock, hpt_writer.lock
+ *	One read or write at a time on a file descriptor.  Protects the fields
+ *	of the reader or writer, with the exceptions below.  User memory is
+ *	accessed under this lock only (so mmap_lock nests inside it).
+ *  the table lock: kvmppc_hpt_ops.hold and .release (HV: mmu_setup_lock)
+ *	Keeps the table where and what it is.  Protects kvm->arch.hpt_watch,
+ *	and of each reader in its list @node, @pending, @generation and
+ *	@lineage.
+ *  what the flavour needs for an HPTE
+ *	HV: kvm->srcu, the HPTE's lock bit, the rmap chain's lock.
+ */
+
+#include <linux/anon_inodes.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/kvm_host.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/srcu.h>
+#include <linux/uio.h>
+#include <linux/vmalloc.h>
+#include <asm/book3s/64/mmu-hash.h>
+#include <asm/kvm_ppc.h>
+#include <kunit/visibility.h>
+
+#include "book3s_hpt.h"
+
+#define CREATE_TRACE_POINTS
+#include "trace_hpt.h"
+
+/* HPTEs looked at under one hold of the table, between reschedule points. */
+#define HPT_STRETCH	4096UL
+
+/* What goes to or from userspace in one copy. */
+#define HPT_BUF_SIZE	SZ_64K
+
+/* The least that a read can be given to return in every case: one entry. */
+#define HPT_MIN_READ	(sizeof(struct kvm_get_htab_header) + \
+			 sizeof(struct kvm_hpt_entry))
+
+/* The index in a record's header is of 32 bits. */
+#define HPT_MAX_NR	BIT(32)
+
+struct hpt_reader {
+	struct kvm *kvm;
+	const struct kvmppc_hpt_ops *ops;
+	unsigned int id;
+	bool bolted;
+	u64 start_index;
+
+	struct mutex lock;	/* see above; protects what follows */
+	void *buf;
+	unsigned long nr;	/* HPTEs of the table */
+	unsigned long pos;	/* the next one to look at */
+	unsigned long quiet;	/* HPTEs passed in vain by this read */
+	unsigned int pass;
+	u64 valid, invalid, bytes;	/* returned in this pass */
+
+	/* Protected by the table lock. */
+	struct list_head node;
+	unsigned long *pending;
+	u64 generation;
+	u64 lineage;
+};
+
+struct hpt_writer {
+	struct kvm *kvm;
+	const struct kvmppc_hpt_ops *ops;
+
+	struct mutex lock;	/* see above; protects what follows */
+	void *buf;
+	size_t buf_size;
+	u64 lineage;		/* of the table it is for, 0 before there is one */
+};
+
+static atomic_t hpt_reader_ids = ATOMIC_INIT(0);
+
+static size_t hpt_record_size(const struct kvm_get_htab_header *rec)
+{
+	return sizeof(*rec) + rec->n_valid * sizeof(struct kvm_hpt_entry);
+}
+
+/**
+ * kvmppc_hpt_init_vm - prepare a new VM for readers of its HPT
+ * @kvm:	the VM
+ */
+void kvmppc_hpt_init_vm(struct kvm *kvm)
+{
+	INIT_LIST_HEAD(&kvm->arch.hpt_watch.readers);
+}
+EXPORT_SYMBOL_IF_KUNIT(kvmppc_hpt_init_vm);
+
+/**
+ * kvmppc_hpt_replaced - tell readers that the HPT is another one now
+ * @kvm:	the VM
+ * @order:	log2 of the size in bytes of the table now in use, 0 if there is
+ *		none because the guest has switched to radix translation
+ *
+ * To be called after the table has been reset, allocated, replaced or given
+ * up.  A table of the same order continues its predecessor: readers start over.
+ * One of another order, or one after a time without, does not.
+ *
+ * Context: the table lock is held.
+ */
+void kvmppc_hpt_replaced(struct kvm *kvm, u32 order)
+{
+	struct kvm_hpt_watch *watch = &kvm->arch.hpt_watch;
+
+	watch->generation++;
+	if (order != watch->order)
+		watch->lineage++;
+	watch->order = order;
+}
+EXPORT_SYMBOL_GPL(kvmppc_hpt_replaced);
+
+/**
+ * kvmppc_hpt_changed - make an HPTE pending for every reader
+ * @kvm:	the VM
+ * @index:	the HPTE
+ *
+ * Context: between kvmppc_hpt_ops.hold and .release.
+ */
+void kvmppc_hpt_changed(struct kvm *kvm, unsigned long index)
+{
+	struct kvm_hpt_watch *watch = &kvm->arch.hpt_watch;
+	struct hpt_reader *r;
+
+	list_for_each_entry(r, &watch->readers, node) {
+		/* Who has yet to notice a new table will start over with it. */
+		if (r->generation == watch->generation)
+			__set_bit(index, r->pending);
+	}
+}
+EXPORT_SYMBOL_GPL(kvmppc_hpt_changed);
+
+/*
+ * Tie a reader to the table that there is now, when it first meets one, or
+ * have it start over.  Returns -ENODATA if there is no table, -ESTALE if the
+ * reader's is gone for good.
+ *
+ * Context: the table is held.
+ */
+static int hpt_reader_bind(struct hpt_reader *r, struct kvmppc_hpt_hold *hold)
+{
+	struct kvm_hpt_watch *watch = &r->kvm->arch.hpt_watch;
+	unsigned long i;
+	size_t size;
+
+	if (!hold->nr)
+		return -ENODATA;
+	if (r->pending && r->generation == watch->generation)
+		return 0;
+	if (r->pending && r->lineage != watch->lineage)
+		return -ESTALE;
+
+	size = BITS_TO_LONGS(hold->nr) * sizeof(long);
+	if (!r->pending) {
+		if (hold->nr > HPT_MAX_NR)
+			return -EOVERFLOW;
+		r->pending = __vmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_ZERO |
+					     __GFP_NOWARN);
+		if (!r->pending)
+			return -ENOMEM;
+		/* What changed up to now is news to the older readers only. */
+		for (i = 0; i < hold->nr; i += HPT_STRETCH) {
+			r->ops->harvest(r->kvm, i,
+					min(i + HPT_STRETCH, hold->nr));
+			cond_resched();
+		}
+		r->nr = hold->nr;
+		r->lineage = watch->lineage;
+		list_add_tail(&r->node, &watch->readers);
+		for (i = min(r->start_index, r->nr); i % BITS_PER_LONG; i++)
+			__set_bit(i, r->pending);
+		i = BIT_WORD(i);
+		memset(r->pending + i, 0xff, size - i * sizeof(long));
+	} else {
+		/* All of it may differ from what this reader knows. */
+		memset(r->pending, 0xff, size);
+	}
+	r->generation = watch->generation;
+	r->pos = min(r->start_index, r->nr);
+	r->pass = 1;
+	r->valid = 0;
+	r->invalid = 0;
+	r->bytes = 0;
+	return 0;
+}
+
+/*
+ * Put the pending HPTEs before @end into records, from r->pos on, which moves
+ * up to the first one that has not been dealt with.  @rec is the record that
+ * was being made when the last call ended, or NULL.  Returns true if @size
+ * bytes are not enough.
+ *
+ * Context: the table is held.
+ */
+static bool hpt_reader_emit(struct hpt_reader *r, unsigned long end,
+			    size_t size, size_t *len,
+			    struct kvm_get_htab_header **recp)
+{
+	struct kvm_get_htab_header *rec = *recp;
+	unsigned long first = r->pos;	/* of a run of pending HPTEs */
+	unsigned long last = first;	/* the one after it */
+	bool full = false;
+
+	while (!full) {
+		unsigned long done = 0, more;
+		size_t room;
+
+		if (r->pos == last) {
+			bitmap_clear(r->pending, first, last - first);
+			first = find_next_bit(r->pending, end, last);
+			r->quiet += first - last;
+			r->pos = first;
+			last = first;
+			if (first >= end)
+				break;
+			last = find_next_zero_bit(r->pending, end, first);
+		}
+
+		if (!rec) {
+			if (size - *len < sizeof(*rec)) {
+				full = true;
+				break;
+			}
+			rec = r->buf + *len;
+			*rec = (struct kvm_get_htab_header){ .index = r->pos };
+			*len += sizeof(*rec);
+		} else if (r->pos != (u64)rec->index + rec->n_valid + rec->n_invalid) {
+			rec = NULL;
+			continue;
+		}
+
+		room = (size - *len) / sizeof(struct kvm_hpt_entry);
+		if (!rec->n_invalid) {
+			done = min3(last - r->pos, room,
+				    (unsigned long)U16_MAX - rec->n_valid);
+			done = r->ops->get_valid(r->kvm, r->pos, done,
+						 r->bolted, r->buf + *len);
+			rec->n_valid += done;
+			*len += done * sizeof(struct kvm_hpt_entry);
+			r->pos += done;
+		}
+		if (r->pos < last) {
+			more = min(last - r->pos,
+				   (unsigned long)U16_MAX - rec->n_invalid);
+			more = r->ops->count_invalid(r->kvm, r->pos, more,
+						     r->bolted);
+			rec->n_invalid += more;
+			r->pos += more;
+			done += more;
+		}
+		if (!done) {
+			/* A valid HPTE, for which this record has no place. */
+			if (!rec->n_valid && !rec->n_invalid) {
+				*len -= sizeof(*rec);
+				full = !room;
+			}
+			rec = NULL;
+		}
+	}
+
+	bitmap_clear(r->pending, first, r->pos - first);
+	*recp = rec;
+	return full;
+}
+
+/*
+ * Fill the reader's buffer with up to @size bytes of records.  Returns the
+ * number of bytes, 0 if the end of the table is reached without any.
+ *
+ * Context: r->lock is held.
+ */
+static ssize_t hpt_reader_fill(struct hpt_reader *r, size_t size)
+{
+	struct kvm_get_htab_header *rec = NULL;
+	u64 generation = r->generation;
+	struct kvmppc_hpt_hold hold;
+	size_t len = 0;
+	bool full;
+	int err;
+
+	do {
+		unsigned long end;
+
+		err = r->ops->hold(r->kvm, &hold, 0);
+		if (err) {
+			if (len)
+				break;
+			return err;
+		}
+		err = hpt_reader_bind(r, &hold);
+		if (err) {
+			r->ops->release(r->kvm, &hold, 0);
+			return err;
+		}
+		if (generation != r->generation) {
+			/* What was gathered is of a table that is no more. */
+			generation = r->generation;
+			rec = NULL;
+			len = 0;
+		}
+
+		end = min(round_down(r->pos, HPT_STRETCH) + HPT_STRETCH, r->nr);
+		r->ops->harvest(r->kvm, r->pos, end);
+		full = hpt_reader_emit(r, end, size, &len, &rec);
+		r->ops->release(r->kvm, &hold, 0);
+
+		cond_resched();
+	} while (!full && r->pos < r->nr && !signal_pending(current));
+
+	if (!len && r->pos < r->nr)
+		return -ERESTARTSYS;
+	return len;
+}
+
+/*
+ * Account for the records that are with the user, the first @copied bytes of
+ * the @len in the buffer, and make what the others hold pending again.
+ * Returns the bytes of the former, which end with a whole record.
+ *
+ * Context: r->lock is held.
+ */
+static size_t hpt_reader_delivered(struct hpt_reader *r, size_t len,
+				   size_t copied)
+{
+	struct kvm_get_htab_header *rec;
+	struct kvmppc_hpt_hold hold;
+	size_t at, done;
+
+	for (done = 0; done < len; done += hpt_record_size(rec)) {
+		rec = r->buf + done;
+		if (done + hpt_record_size(rec) > copied)
+			break;
+		r->valid += rec->n_valid;
+		r->invalid += rec->n_invalid;
+	}
+	r->bytes += done;
+	if (done == len)
+		return done;
+
+	r->ops->hold(r->kvm, &hold, KVMPPC_HPT_NOINTR);
+	/* If the table is another one, all is pending anyway, or nothing is. */
+	if (r->generation == r->kvm->arch.hpt_watch.generation) {
+		rec = r->buf + done;
+		r->pos = rec->index;
+		for (at = done; at < len; at += hpt_record_size(rec)) {
+			rec = r->buf + at;
+			bitmap_set(r->pending, rec->index,
+				   rec->n_valid + rec->n_invalid);
+		}
+	}
+	r->ops->release(r->kvm, &hold, KVMPPC_HPT_NOINTR);
+	return done;
+}
+
+/* Context: r->lock is held. */
+static void hpt_reader_end_pass(struct hpt_reader *r)
+{
+	trace_kvm_hpt_pass(r->id, r->pass, r->valid, r->invalid, r->bytes);
+	r->pass++;
+	r->pos = 0;
+	r->valid = 0;
+	r->invalid = 0;
+	r->bytes = 0;
+}
+
+/*
+ * The end of a pass ends the read, if it has something to return.  If not, it
+ * goes on with the next pass, until it has passed every HPTE in vain: to QEMU,
+ * which may have left the last pass in the middle of the table, 0 means that
+ * there is nothing left anywhere.  But the first pass ends by itself.
+ */
+static ssize_t hpt_read_iter(struct kiocb *iocb, struct iov_iter *to)
+{
+	struct hpt_reader *r = iocb->ki_filp->private_data;
+	ssize_t ret = 0;
+	size_t size;
+
+	if (iov_iter_count(to) < HPT_MIN_READ)
+		return -EINVAL;
+	if (mutex_lock_interruptible(&r->lock))
+		return -ERESTARTSYS;
+
+	r->quiet = 0;
+	while ((size = iov_iter_count(to)) >= HPT_MIN_READ) {
+		ssize_t len, done;
+
+		len = hpt_reader_fill(r, min(size, HPT_BUF_SIZE));
+		if (len < 0) {
+			if (!ret && len != -ENODATA)
+				ret = len == -EINTR ? -ERESTARTSYS : len;
+			break;
+		}
+		done = hpt_reader_delivered(r, len,
+					    copy_to_iter(r->buf, len, to));
+		ret += done;
+		if (done < len) {
+			if (!ret)
+				ret = -EFAULT;
+			break;
+		}
+		if (r->pos == r->nr) {
+			bool over = ret || r->pass == 1 || r->quiet >= r->nr;
+
+			hpt_reader_end_pass(r);
+			if (over)
+				break;
+		}
+		if (signal_pending(current)) {
+			if (!ret)
+				ret = -ERESTARTSYS;
+			break;
+		}
+	}
+
+	mutex_unlock(&r->lock);
+	return ret;
+}
+
+static int hpt_reader_release(struct inode *inode, struct file *file)
+{
+	struct hpt_reader *r = file->private_data;
+	struct kvmppc_hpt_hold hold;
+	struct kvm *kvm = r->kvm;
+
+	r->ops->hold(kvm, &hold, KVMPPC_HPT_NOINTR);
+	if (r->pending)
+		list_del(&r->node);
+	r->ops->release(kvm, &hold, KVMPPC_HPT_NOINTR);
+	atomic_dec(&kvm->arch.hpte_mod_interest);
+	vfree(r->pending);
+	kvfree(r->buf);
+	kfree(r);
+	kvm_put_kvm(kvm);
+	return 0;
+}
+
+static const struct file_operations hpt_reader_fops = {
+	.owner		= THIS_MODULE,
+	.read_iter	= hpt_read_iter,
+	.release	= hpt_reader_release,
+};
+
+/*
+ * Tie a writer to the table that there is now, when it first meets one.
+ * Returns -EINVAL if there is no table, -ESTALE if the writer's is gone.
+ *
+ * Context: the table is held, w->lock too unless @w is new.
+ */
+static int hpt_writer_bind(struct hpt_writer *w, struct kvmppc_hpt_hold *hold)
+{
+	u64 lineage = w->kvm->arch.hpt_watch.lineage;
+
+	if (!hold->nr)
+		return -EINVAL;
+	if (!w->lineage)
+		w->lineage = lineage;
+	return w->lineage == lineage ? 0 : -ESTALE;
+}
+
+/*
+ * Apply one record.  If it cannot be, nothing is changed.
+ *
+ * Context: the table is held for writing.
+ */
+static int hpt_writer_apply(struct hpt_writer *w, struct kvmppc_hpt_hold *hold,
+			    const struct kvm_get_htab_header *rec)
+{
+	const struct kvm_hpt_entry *hptes = (const void *)(rec + 1);
+	unsigned long n = rec->n_valid;
+	unsigned long i;
+	int err;
+
+	if (rec->index >= hold->nr ||
+	    n + rec->n_invalid > hold->nr - rec->index)
+		return -EINVAL;
+	for (i = 0; i < n; i++)
+		if (!(hptes[i].v & cpu_to_be64(HPTE_V_VALID)))
+			return -EINVAL;
+
+	if (n) {
+		err = w->ops->put_valid(w->kvm, hold, rec->index, n, hptes);
+		if (err)
+			return err;
+	}
+	if (rec->n_invalid)
+		w->ops->put_invalid(w->kvm, rec->index + n, rec->n_invalid);
+	return 0;
+}
+
+/*
+ * Apply whole records among the @len bytes at @buf, as many as are fit for one
+ * hold of the table, up to the first that fails, for which *@err is set.
+ * Returns the bytes of those applied, 0 if there is no whole record.
+ *
+ * Context: w->lock is held.
+ */
+static size_t hpt_writer_drain(struct hpt_writer *w, const void *buf,
+			       size_t len, int *err)
+{
+	struct kvmppc_hpt_hold hold;
+	unsigned long nr = 0;
+	size_t done = 0;
+
+	*err = w->ops->hold(w->kvm, &hold, KVMPPC_HPT_WRITE);
+	if (*err)
+		return 0;
+	*err = hpt_writer_bind(w, &hold);
+
+	while (!*err && nr < HPT_STRETCH &&
+	       len - done >= sizeof(struct kvm_get_htab_header)) {
+		const struct kvm_get_htab_header *rec = buf + done;
+
+		if (len - done < hpt_record_size(rec))
+			break;
+		*err = hpt_writer_apply(w, &hold, rec);
+		if (!*err)
+			done += hpt_record_size(rec);
+		nr += rec->n_valid + rec->n_invalid;
+	}
+
+	w->ops->release(w->kvm, &hold, KVMPPC_HPT_WRITE);
+	cond_resched();
+	return done;
+}
+
+/*
+ * The first record in a buffer of @len bytes is not whole, and @left more
+ * bytes are there to be written: make room for it.  Returns -EINVAL if it is
+ * not all there.
+ *
+ * Context: w->lock is held.
+ */
+static int hpt_writer_grow(struct hpt_writer *w, size_t len, size_t left)
+{
+	struct kvm_get_htab_header *rec = w->buf;
+	size_t size;
+	void *buf;
+
+	if (len < sizeof(*rec))
+		return -EINVAL;
+	size = hpt_record_size(rec);
+	if (size <= w->buf_size || size > len + left)
+		return -EINVAL;
+	buf = kvmalloc(size, GFP_KERNEL_ACCOUNT);
+	if (!buf)
+		return -ENOMEM;
+	kvfree(w->buf);
+	w->buf = buf;
+	w->buf_size = size;
+	return 0;
+}
+
+static ssize_t hpt_write_iter(struct kiocb *iocb, struct iov_iter *from)
+{
+	struct hpt_writer *w = iocb->ki_filp->private_data;
+	ssize_t ret = 0;
+	int err = 0;
+
+	/* The page tables of the VM's process are about to be walked. */
+	if (w->kvm->mm != current->mm)
+		return -EIO;
+	if (mutex_lock_interruptible(&w->lock))
+		return -ERESTARTSYS;
+
+	while (iov_iter_count(from)) {
+		size_t size = min(iov_iter_count(from), w->buf_size);
+		size_t len = copy_from_iter(w->buf, size, from);
+		size_t done = 0, n;
+
+		do {
+			n = hpt_writer_drain(w, w->buf + done, len - done, &err);
+			done += n;
+			if (!err && signal_pending(current))
+				err = -ERESTARTSYS;
+		} while (n && !err);
+
+		iov_iter_revert(from, len - done);
+		ret += done;
+		if (!err && !done)
+			err = len < size ? -EFAULT :
+			      hpt_writer_grow(w, len, iov_iter_count(from) - len);
+		if (err)
+			break;
+	}
+
+	mutex_unlock(&w->lock);
+	if (!ret && err)
+		ret = err == -EINTR ? -ERESTARTSYS : err;
+	return ret;
+}
+
+static int hpt_writer_release(struct inode *inode, struct file *file)
+{
+	struct hpt_writer *w = file->private_data;
+	struct kvm *kvm = w->kvm;
+
+	kvfree(w->buf);
+	kfree(w);
+	kvm_put_kvm(kvm);
+	return 0;
+}
+
+static const struct file_operations hpt_writer_fops = {
+	.owner		= THIS_MODULE,
+	.write_iter	= hpt_write_iter,
+	.release	= hpt_writer_release,
+};
+
+static struct file *hpt_reader_open(struct kvm *kvm,
+				    const struct kvmppc_hpt_ops *ops,
+				    const struct kvm_get_htab_fd *args)
+{
+	struct kvmppc_hpt_hold hold;
+	struct hpt_reader *r;
+	struct file *file;
+	int err;
+
+	r = kzalloc(sizeof(*r), GFP_KERNEL_ACCOUNT);
+	if (!r)
+		return ERR_PTR(-ENOMEM);
+	r->buf = kvmalloc(HPT_BUF_SIZE, GFP_KERNEL_ACCOUNT);
+	if (!r->buf) {
+		kfree(r);
+		return ERR_PTR(-ENOMEM);
+	}
+	r->kvm = kvm;
+	r->ops = ops;
+	r->id = atomic_inc_return(&hpt_reader_ids);
+	r->bolted = args->flags & KVM_GET_HTAB_BOLTED_ONLY;
+	r->start_index = args->start_index;
+	mutex_init(&r->lock);
+
+	file = anon_inode_getfile("kvm-htab", &hpt_reader_fops, r, O_RDONLY);
+	if (IS_ERR(file)) {
+		kvfree(r->buf);
+		kfree(r);
+		return file;
+	}
+	stream_open(file_inode(file), file);
+
+	/*
+	 * From here on, hpt_reader_release() cleans up.
+	 *
+	 * A change made by someone who has not seen our interest is not in
+	 * the log.  If he had the HPTE's lock before we look at the HPTE under
+	 * that lock, we see what he did, and whoever has it after us sees our
+	 * interest.  That leaves HPTEs which are found invalid without taking
+	 * the lock: wait until hypercalls that may be making them valid are
+	 * over.
+	 */
+	kvm_get_kvm(kvm);
+	atomic_inc(&kvm->arch.hpte_mod_interest);
+	synchronize_srcu_expedited(&kvm->srcu);
+
+	ops->hold(kvm, &hold, KVMPPC_HPT_NOINTR);
+	err = hpt_reader_bind(r, &hold);
+	ops->release(kvm, &hold, KVMPPC_HPT_NOINTR);
+	if (err && err != -ENODATA) {
+		fput(file);
+		return ERR_PTR(err);
+	}
+	return file;
+}
+
+static struct file *hpt_writer_open(struct kvm *kvm,
+				    const struct kvmppc_hpt_ops *ops)
+{
+	struct kvmppc_hpt_hold hold;
+	struct hpt_writer *w;
+	struct file *file;
+
+	w = kzalloc(sizeof(*w), GFP_KERNEL_ACCOUNT);
+	if (!w)
+		return ERR_PTR(-ENOMEM);
+	w->buf_size = HPT_BUF_SIZE;
+	w->buf = kvmalloc(w->buf_size, GFP_KERNEL_ACCOUNT);
+	if (!w->buf) {
+		kfree(w);
+		return ERR_PTR(-ENOMEM);
+	}
+	w->kvm = kvm;
+	w->ops = ops;
+	mutex_init(&w->lock);
+
+	file = anon_inode_getfile("kvm-htab", &hpt_writer_fops, w, O_WRONLY);
+	if (IS_ERR(file)) {
+		kvfree(w->buf);
+		kfree(w);
+		return file;
+	}
+	stream_open(file_inode(file), file);
+	kvm_get_kvm(kvm);
+
+	ops->hold(kvm, &hold, KVMPPC_HPT_NOINTR);
+	hpt_writer_bind(w, &hold);
+	ops->release(kvm, &hold, KVMPPC_HPT_NOINTR);
+	return file;
+}
+
+VISIBLE_IF_KUNIT
+struct file *kvmppc_hpt_fd_file(struct kvm *kvm,
+				const struct kvmppc_hpt_ops *ops,
+				const struct kvm_get_htab_fd *args)
+{
+	if (args->flags & ~(KVM_GET_HTAB_BOLTED_ONLY | KVM_GET_HTAB_WRITE))
+		return ERR_PTR(-EINVAL);
+	if (args->flags & KVM_GET_HTAB_WRITE)
+		return hpt_writer_open(kvm, ops);
+	return hpt_reader_open(kvm, ops, args);
+}
+EXPORT_SYMBOL_IF_KUNIT(kvmppc_hpt_fd_file);
+
+/**
+ * kvmppc_hpt_fd_open - KVM_PPC_GET_HTAB_FD
+ * @kvm:	the VM
+ * @args:	what userspace asks for
+ *
+ * Return: a file descriptor, or -EINVAL for an unknown flag, -ENOTTY if this
+ * flavour of KVM does not have the guest's HPT, -EOVERFLOW if its HPTEs are
+ * too many for the records' format, -EMFILE, -ENFILE or -ENOMEM.
+ */
+int kvmppc_hpt_fd_open(struct kvm *kvm, const struct kvm_get_htab_fd *args)
+{
+	const struct kvmppc_hpt_ops *ops = kvm->arch.kvm_ops->hpt_ops;
+	struct file *file;
+	int fd;
+
+	if (!ops)
+		return -ENOTTY;
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+	file = kvmppc_hpt_fd_file(kvm, ops, args);
+	if (IS_ERR(file)) {
+		put_unused_fd(fd);
+		return PTR_ERR(file);
+	}
+	fd_install(fd, file);
+	return fd;
+}
