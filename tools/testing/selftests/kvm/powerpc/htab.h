@@ -1,0 +1,714 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Helpers of the tests of KVM_PPC_GET_HTAB_FD: virtual machines, streams of
+ * records, a model that replays what a reader is told, and a guest small
+ * enough to be written here that makes hypercalls on request.
+ *
+ * The selftest library of KVM has no powerpc port, so these are plain ioctls.
+ * Functions return 0 or a count, or a negative errno.
+ */
+#ifndef SELFTEST_KVM_POWERPC_HTAB_H
+#define SELFTEST_KVM_POWERPC_HTAB_H
+
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <linux/kvm.h>
+
+/* The architecture's bits of an HPT entry, as H_ENTER takes them */
+#define HPTE_V_1TB_SEG		0x4000000000000000ULL
+#define HPTE_V_SSIZE		0xc000000000000000ULL
+#define HPTE_V_BOLTED		0x0000000000000010ULL
+#define HPTE_V_LARGE		0x0000000000000004ULL
+#define HPTE_V_SECONDARY	0x0000000000000002ULL
+#define HPTE_V_VALID		0x0000000000000001ULL
+/* Two of the software bits of the first doubleword belong to the host */
+#define HPTE_V_HOST		0x0000000000000060ULL
+/* What POWER9 keeps of an AVPN; the rest of the test stays within it */
+#define HPTE_V_AVPN_3_0		0x000fffffffffff80ULL
+
+#define HPTE_R_PP0		0x8000000000000000ULL
+/* One reserved bit of the second doubleword belongs to the host too */
+#define HPTE_R_HOST		0x4000000000000000ULL
+#define HPTE_R_KEY		0x3000000000000e00ULL
+#define HPTE_R_RPN		0x0ffffffffffff000ULL
+#define HPTE_R_R		0x0000000000000100ULL
+#define HPTE_R_C		0x0000000000000080ULL
+#define HPTE_R_M		0x0000000000000010ULL
+#define HPTE_R_N		0x0000000000000004ULL
+#define HPTE_R_PP		0x0000000000000003ULL
+
+#define H_REMOVE		0x04
+#define H_ENTER			0x08
+#define H_READ			0x0c
+#define H_CLEAR_MOD		0x10
+#define H_CLEAR_REF		0x14
+#define H_PROTECT		0x18
+#define H_BULK_REMOVE		0x124
+#define H_EXACT			0x0000008000000000ULL
+
+#define PATB_GR			0x8000000000000000ULL
+
+#define HTAB_HEADER		sizeof(struct kvm_get_htab_header)
+#define HTAB_ENTRY		16UL
+#define HTAB_ONE		(HTAB_HEADER + HTAB_ENTRY)
+#define HTAB_MAX_RUN		0xffffUL
+#define HTAB_QEMU_BUF		2048UL
+#define HTAB_ORDER		18
+#define HTAB_MEM_SIZE		(4UL << 20)
+
+/* Where things are in the memory of the guest */
+#define GUEST_CODE		0x0UL
+#define GUEST_DATA		0x100000UL
+#define GUEST_CONTROL		0x200000UL
+
+struct hpte {
+	uint64_t v;
+	uint64_t r;
+};
+
+struct htab_vm {
+	int kvm;
+	int fd;
+	unsigned long type;
+	unsigned int order;
+	unsigned long npte;
+	void *mem;
+	int vcpu;
+	struct kvm_run *run;
+};
+
+static inline unsigned long htab_npte(unsigned int order)
+{
+	return 1UL << (order - 4);
+}
+
+static inline int xioctl(int fd, unsigned long request, void *arg)
+{
+	int ret = ioctl(fd, request, arg);
+
+	return ret < 0 ? -errno : ret;
+}
+
+static inline ssize_t xread(int fd, void *buf, size_t len)
+{
+	ssize_t ret = read(fd, buf, len);
+
+	return ret < 0 ? -errno : ret;
+}
+
+static inline ssize_t xwrite(int fd, const void *buf, size_t len)
+{
+	ssize_t ret = write(fd, buf, len);
+
+	return ret < 0 ? -errno : ret;
+}
+
+static inline uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000ULL + ts.tv_nsec / 1000000;
+}
+
+/* A buffer whose end is the end of a page, with no memory behind it */
+static inline void *buffer_before_hole(size_t size)
+{
+	size_t page = getpagesize();
+	size_t len = (size + page - 1) / page * page;
+	char *p = mmap(NULL, len + page, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED || mprotect(p + len, page, PROT_NONE))
+		return NULL;
+	return p + len - size;
+}
+
+/*
+ * Virtual machines
+ */
+
+static inline int htab_vm_open(struct htab_vm *vm, unsigned long type)
+{
+	memset(vm, 0, sizeof(*vm));
+	vm->type = type;
+	vm->vcpu = -1;
+	vm->fd = -1;
+	vm->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (vm->kvm < 0)
+		return -errno;
+	vm->fd = ioctl(vm->kvm, KVM_CREATE_VM, type);
+	return vm->fd < 0 ? -errno : 0;
+}
+
+static inline void htab_vm_close(struct htab_vm *vm)
+{
+	if (vm->run)
+		munmap(vm->run, ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0));
+	if (vm->vcpu >= 0)
+		close(vm->vcpu);
+	if (vm->fd >= 0)
+		close(vm->fd);
+	if (vm->mem)
+		munmap(vm->mem, HTAB_MEM_SIZE);
+	close(vm->kvm);
+}
+
+static inline int htab_allocate(struct htab_vm *vm, unsigned int order)
+{
+	__u32 arg = order;
+	int ret = xioctl(vm->fd, KVM_PPC_ALLOCATE_HTAB, &arg);
+
+	if (!ret) {
+		vm->order = order;
+		vm->npte = htab_npte(order);
+	}
+	return ret;
+}
+
+static inline int htab_open(struct htab_vm *vm, uint64_t flags, uint64_t start_index)
+{
+	struct kvm_get_htab_fd arg = { .flags = flags, .start_index = start_index };
+
+	return xioctl(vm->fd, KVM_PPC_GET_HTAB_FD, &arg);
+}
+
+static inline int htab_reader(struct htab_vm *vm)
+{
+	return htab_open(vm, 0, 0);
+}
+
+static inline int htab_writer(struct htab_vm *vm)
+{
+	return htab_open(vm, KVM_GET_HTAB_WRITE, 0);
+}
+
+static inline int htab_resize(struct htab_vm *vm, unsigned int order)
+{
+	struct kvm_ppc_resize_hpt arg = { .shift = order };
+	int ret;
+
+	/* A positive result asks to come back later */
+	while ((ret = xioctl(vm->fd, KVM_PPC_RESIZE_HPT_PREPARE, &arg)) > 0)
+		usleep(1000);
+	if (!ret)
+		ret = xioctl(vm->fd, KVM_PPC_RESIZE_HPT_COMMIT, &arg);
+	if (!ret) {
+		vm->order = order;
+		vm->npte = htab_npte(order);
+	}
+	return ret;
+}
+
+static inline int htab_configure_mmu(struct htab_vm *vm, bool radix)
+{
+	struct kvm_ppc_mmuv3_cfg arg = {
+		.flags = radix ? KVM_PPC_MMUV3_RADIX | KVM_PPC_MMUV3_GTSE : 0,
+		.process_table = radix ? PATB_GR : 0,
+	};
+
+	return xioctl(vm->fd, KVM_PPC_CONFIGURE_V3_MMU, &arg);
+}
+
+static inline bool htab_has_radix(struct htab_vm *vm)
+{
+	return ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_PPC_MMU_RADIX) > 0;
+}
+
+static inline int htab_add_memory(struct htab_vm *vm)
+{
+	struct kvm_userspace_memory_region region = {
+		.memory_size = HTAB_MEM_SIZE,
+	};
+
+	vm->mem = mmap(NULL, HTAB_MEM_SIZE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (vm->mem == MAP_FAILED) {
+		vm->mem = NULL;
+		return -errno;
+	}
+	region.userspace_addr = (uintptr_t)vm->mem;
+	return xioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
+}
+
+/*
+ * Streams to write
+ */
+
+struct stream {
+	char *buf;
+	size_t len;
+	size_t cap;
+};
+
+static inline void stream_reserve(struct stream *s, size_t n)
+{
+	if (s->len + n <= s->cap)
+		return;
+	s->cap = 2 * (s->len + n);
+	s->buf = realloc(s->buf, s->cap);
+	if (!s->buf)
+		abort();
+}
+
+static inline void stream_header(struct stream *s, uint32_t index, uint16_t n_valid,
+				 uint16_t n_invalid)
+{
+	struct kvm_get_htab_header hdr = {
+		.index = index, .n_valid = n_valid, .n_invalid = n_invalid,
+	};
+
+	stream_reserve(s, sizeof(hdr));
+	memcpy(s->buf + s->len, &hdr, sizeof(hdr));
+	s->len += sizeof(hdr);
+}
+
+static inline void stream_entry(struct stream *s, uint64_t v, uint64_t r)
+{
+	uint64_t raw[2] = { htobe64(v), htobe64(r) };
+
+	stream_reserve(s, sizeof(raw));
+	memcpy(s->buf + s->len, raw, sizeof(raw));
+	s->len += sizeof(raw);
+}
+
+static inline void stream_reset(struct stream *s)
+{
+	s->len = 0;
+}
+
+/* Write a stream a record at a time, as QEMU does */
+static inline ssize_t stream_write(const struct stream *s, int fd)
+{
+	size_t at, len;
+	ssize_t n;
+
+	for (at = 0; at < s->len; at += len) {
+		struct kvm_get_htab_header hdr;
+
+		memcpy(&hdr, s->buf + at, sizeof(hdr));
+		len = sizeof(hdr) + hdr.n_valid * HTAB_ENTRY;
+		n = xwrite(fd, s->buf + at, len);
+		if (n < 0)
+			return n;
+		if ((size_t)n != len)
+			return at + n;
+	}
+	return at;
+}
+
+/*
+ * Entries that tests insert: no two indexes or generations give the same one.
+ * They map addresses where the guest has no memory, R and C are set.
+ */
+static inline struct hpte hpte_of(unsigned long index, unsigned int gen)
+{
+	struct hpte e = {
+		.v = (((index * 8 + gen % 8) << 7) & HPTE_V_AVPN_3_0) | HPTE_V_VALID,
+		.r = (0x100000000000ULL + ((index + gen * 0x1000003ULL) << 12)) |
+		     HPTE_R_R | HPTE_R_C | HPTE_R_M | 2,
+	};
+
+	return e;
+}
+
+static inline void stream_run(struct stream *s, unsigned long index, unsigned int n_valid,
+			      unsigned int n_invalid, unsigned int gen)
+{
+	unsigned int i;
+
+	stream_header(s, index, n_valid, n_invalid);
+	for (i = 0; i < n_valid; i++) {
+		struct hpte e = hpte_of(index + i, gen);
+
+		stream_entry(s, e.v, e.r);
+	}
+}
+
+/*
+ * The model: a table as a reader has been told of it
+ */
+
+struct model {
+	unsigned long npte;
+	struct hpte *hpte;
+	unsigned int *told;	/* times told of the entry since model_forget() */
+	unsigned long valid;	/* entries told valid since then */
+	unsigned long invalid;
+	unsigned long records;
+	unsigned long disorder;	/* records that begin before the end of the last */
+	unsigned long next;
+	uint64_t host_bits;	/* of the host's bits, those that were seen */
+	const char *error;
+};
+
+static inline void model_forget(struct model *m)
+{
+	memset(m->told, 0, m->npte * sizeof(*m->told));
+	m->valid = 0;
+	m->invalid = 0;
+	m->records = 0;
+	m->disorder = 0;
+	m->next = 0;
+}
+
+static inline void model_init(struct model *m, unsigned long npte)
+{
+	memset(m, 0, sizeof(*m));
+	m->npte = npte;
+	m->hpte = calloc(npte, sizeof(*m->hpte));
+	m->told = calloc(npte, sizeof(*m->told));
+	if (!m->hpte || !m->told)
+		abort();
+}
+
+static inline void model_free(struct model *m)
+{
+	free(m->hpte);
+	free(m->told);
+}
+
+static inline int model_error(struct model *m, const char *error)
+{
+	m->error = error;
+	return -EPROTO;
+}
+
+/* Replay what a read returned; any fault of form is an error */
+static inline int model_replay(struct model *m, const void *buf, size_t len)
+{
+	const char *p = buf;
+	const char *end = p + len;
+
+	while (p < end) {
+		struct kvm_get_htab_header hdr;
+		unsigned long i, stop;
+
+		if ((size_t)(end - p) < sizeof(hdr))
+			return model_error(m, "header cut short");
+		memcpy(&hdr, p, sizeof(hdr));
+		p += sizeof(hdr);
+		if (!hdr.n_valid && !hdr.n_invalid)
+			return model_error(m, "empty record");
+		if ((size_t)(end - p) < hdr.n_valid * HTAB_ENTRY)
+			return model_error(m, "record cut short");
+		i = hdr.index;
+		stop = i + hdr.n_valid + hdr.n_invalid;
+		if (stop > m->npte)
+			return model_error(m, "record past the end of the table");
+		if (i < m->next)
+			m->disorder++;
+		m->next = stop;
+		m->records++;
+		for (stop = i + hdr.n_valid; i < stop; i++) {
+			uint64_t raw[2], v, r;
+
+			memcpy(raw, p, sizeof(raw));
+			p += sizeof(raw);
+			v = be64toh(raw[0]);
+			r = be64toh(raw[1]);
+			if (!(v & HPTE_V_VALID))
+				return model_error(m, "entry without its valid bit");
+			/* Note the host's bits, but see what else there is to see */
+			m->host_bits |= (v & HPTE_V_HOST) | (r & HPTE_R_HOST);
+			m->hpte[i].v = v & ~HPTE_V_HOST;
+			m->hpte[i].r = r & ~HPTE_R_HOST;
+			m->told[i]++;
+			m->valid++;
+		}
+		for (stop = i + hdr.n_invalid; i < stop; i++) {
+			m->hpte[i].v = 0;
+			m->hpte[i].r = 0;
+			m->told[i]++;
+			m->invalid++;
+		}
+	}
+	return 0;
+}
+
+/* Read until there is nothing, replaying all of it; returns the bytes */
+static inline ssize_t model_drain(struct model *m, int fd, void *buf, size_t size)
+{
+	/* More than this no pass can be, so it would never end */
+	size_t limit = 4 * m->npte * HTAB_ONE;
+	size_t total = 0;
+	ssize_t n;
+	int err;
+
+	while ((n = xread(fd, buf, size)) > 0) {
+		if ((size_t)n > size)
+			return model_error(m, "more returned than asked for");
+		err = model_replay(m, buf, n);
+		if (err)
+			return err;
+		total += n;
+		if (total > limit)
+			return model_error(m, "a pass without end");
+	}
+	return n < 0 ? n : (ssize_t)total;
+}
+
+/* What the table is to look like when a stream has been written */
+static inline int model_expect(struct model *m, const struct stream *s)
+{
+	return model_replay(m, s->buf, s->len);
+}
+
+/* The index of the first entry in which two models differ, or -1 */
+static inline long model_differ(const struct model *a, const struct model *b)
+{
+	unsigned long i;
+
+	if (a->npte != b->npte)
+		return 0;
+	for (i = 0; i < a->npte; i++)
+		if (a->hpte[i].v != b->hpte[i].v || a->hpte[i].r != b->hpte[i].r)
+			return i;
+	return -1;
+}
+
+/* Were entries [from, to) told exactly this many times? The first that was not, or -1 */
+static inline long model_told(const struct model *m, unsigned long from, unsigned long to,
+			      unsigned int times)
+{
+	unsigned long i;
+
+	for (i = from; i < to; i++)
+		if (m->told[i] != times)
+			return i;
+	return -1;
+}
+
+/* A page of 4K, or of 64K if the kernel has them */
+static inline uint64_t hpte_page(const struct hpte *e)
+{
+	uint64_t rpn = e->r & HPTE_R_RPN;
+
+	return e->v & HPTE_V_LARGE ? rpn & ~0xffffULL : rpn;
+}
+
+/* Which entry maps this address for real mode: those are bolted; or -1 */
+static inline long model_vrma(const struct model *m, uint64_t addr)
+{
+	unsigned long i;
+
+	for (i = 0; i < m->npte; i++)
+		if (m->hpte[i].v & HPTE_V_BOLTED && hpte_page(&m->hpte[i]) == addr)
+			return i;
+	return -1;
+}
+
+/*
+ * The guest: waits for a command in a hypercall to userspace, does it, and
+ * comes back with its results. Real mode, so the kernel maps memory for it.
+ */
+
+#define GUEST_WAIT	0xf00c	/* hypercall number that KVM leaves to userspace */
+/* Commands: hypercall numbers, or these */
+#define GUEST_STORE	-1	/* store args[1] at args[0] */
+#define GUEST_LOAD	-2	/* load args[0] from args[0] */
+#define GUEST_COUNT	-3	/* increment the doubleword at args[0], for ever */
+#define GUEST_CHURN	-4	/* insert, protect, remove; see below */
+/* Instead of a hypercall's result: the vCPU did not come back as it should */
+#define GUEST_LOST	-1000L
+
+/*
+ * GUEST_CHURN: args[0] first index, args[1] number of indexes, args[2] address
+ * of two doublewords: stop when the first is not zero, count rounds in the
+ * second; args[3] and args[4] the entry to begin with; args[5] the index of
+ * the entry that maps args[6], whose R and C are cleared and set again.
+ */
+__asm__("	.pushsection .rodata\n"
+	"	.balign	8\n"
+	"	.globl	htab_guest_start\n"
+	"	.globl	htab_guest_end\n"
+	"htab_guest_start:\n"
+	"0:	li	3, 0\n"
+	"	ori	3, 3, 0xf00c\n"
+	"	sc	1\n"
+	"	cmpdi	3, 0\n"
+	"	bge	1f\n"
+	"	cmpdi	3, -1\n"
+	"	beq	2f\n"
+	"	cmpdi	3, -2\n"
+	"	beq	3f\n"
+	"	cmpdi	3, -3\n"
+	"	beq	4f\n"
+	"	b	5f\n"
+	/* a hypercall */
+	"1:	sc	1\n"
+	"	mr	12, 3\n"
+	"	b	0b\n"
+	/* store */
+	"2:	std	5, 0(4)\n"
+	"	sync\n"
+	"	li	12, 0\n"
+	"	b	0b\n"
+	/* load */
+	"3:	ld	4, 0(4)\n"
+	"	sync\n"
+	"	li	12, 0\n"
+	"	b	0b\n"
+	/* count */
+	"4:	ld	5, 0(4)\n"
+	"	addi	5, 5, 1\n"
+	"	std	5, 0(4)\n"
+	"	b	4b\n"
+	/* churn */
+	"5:	mr	14, 4\n"
+	"	mr	15, 5\n"
+	"	mr	16, 6\n"
+	"	mr	18, 7\n"
+	"	mr	19, 8\n"
+	"	mr	22, 9\n"
+	"	mr	23, 10\n"
+	"6:	li	17, 0\n"
+	"7:	ld	4, 0(16)\n"
+	"	cmpdi	4, 0\n"
+	"	bne	9f\n"
+	"	add	20, 14, 17\n"
+	"	addi	19, 19, 0x1000\n"
+	"	li	3, 0x08\n"
+	"	li	4, 1\n"
+	"	sldi	4, 4, 39\n"
+	"	mr	5, 20\n"
+	"	mr	6, 18\n"
+	"	mr	7, 19\n"
+	"	sc	1\n"
+	"	li	3, 0x18\n"
+	"	rldicl	4, 19, 52, 62\n"
+	"	mr	5, 20\n"
+	"	li	6, 0\n"
+	"	sc	1\n"
+	"	srdi	21, 15, 1\n"
+	"	add	21, 21, 17\n"
+	"	cmpd	21, 15\n"
+	"	blt	8f\n"
+	"	subf	21, 15, 21\n"
+	"8:	add	21, 21, 14\n"
+	"	li	3, 0x04\n"
+	"	li	4, 0\n"
+	"	mr	5, 21\n"
+	"	li	6, 0\n"
+	"	sc	1\n"
+	"	li	3, 0x10\n"
+	"	li	4, 0\n"
+	"	mr	5, 22\n"
+	"	sc	1\n"
+	"	li	3, 0x14\n"
+	"	li	4, 0\n"
+	"	mr	5, 22\n"
+	"	sc	1\n"
+	"	ld	4, 0(23)\n"
+	"	addi	4, 4, 1\n"
+	"	std	4, 0(23)\n"
+	"	addi	17, 17, 1\n"
+	"	cmpd	17, 15\n"
+	"	blt	7b\n"
+	"	ld	4, 8(16)\n"
+	"	addi	4, 4, 1\n"
+	"	std	4, 8(16)\n"
+	"	b	6b\n"
+	"9:	li	12, 0\n"
+	"	b	0b\n"
+	"htab_guest_end:\n"
+	"	.popsection\n");
+
+extern const char htab_guest_start[];
+extern const char htab_guest_end[];
+
+/* Make the vCPU and its memory, without running anything yet */
+static inline int guest_create(struct htab_vm *vm)
+{
+	struct kvm_enable_cap papr = { .cap = KVM_CAP_PPC_PAPR };
+	struct kvm_enable_cap hcall = { .cap = KVM_CAP_PPC_ENABLE_HCALL };
+	struct kvm_regs regs = { .pc = GUEST_CODE };
+	unsigned int i;
+	int ret;
+
+	ret = vm->mem ? 0 : htab_add_memory(vm);
+	if (ret)
+		return ret;
+	memcpy((char *)vm->mem + GUEST_CODE, htab_guest_start,
+	       htab_guest_end - htab_guest_start);
+	__builtin___clear_cache((char *)vm->mem, (char *)vm->mem + 0x1000);
+
+	/* Not enabled unless asked for */
+	for (i = 0; i < 2; i++) {
+		hcall.args[0] = i ? H_CLEAR_REF : H_CLEAR_MOD;
+		hcall.args[1] = 1;
+		ret = xioctl(vm->fd, KVM_ENABLE_CAP, &hcall);
+		if (ret)
+			return ret;
+	}
+
+	vm->vcpu = ioctl(vm->fd, KVM_CREATE_VCPU, 0);
+	if (vm->vcpu < 0)
+		return -errno;
+	vm->run = mmap(NULL, ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0),
+		       PROT_READ | PROT_WRITE, MAP_SHARED, vm->vcpu, 0);
+	if (vm->run == MAP_FAILED) {
+		vm->run = NULL;
+		return -errno;
+	}
+	ret = xioctl(vm->vcpu, KVM_ENABLE_CAP, &papr);
+	if (ret)
+		return ret;
+
+	/* 64-bit, machine checks enabled, this program's byte order, real mode */
+	regs.msr = 0x8000000000001000ULL | (__BYTE_ORDER == __LITTLE_ENDIAN);
+	return xioctl(vm->vcpu, KVM_SET_REGS, &regs);
+}
+
+/* Run until the guest waits for a command */
+static inline int guest_run(struct htab_vm *vm)
+{
+	int ret = xioctl(vm->vcpu, KVM_RUN, NULL);
+
+	if (ret)
+		return ret;
+	if (vm->run->exit_reason != KVM_EXIT_PAPR_HCALL ||
+	    vm->run->papr_hcall.nr != GUEST_WAIT)
+		return -EPROTO;
+	return 0;
+}
+
+/*
+ * Have the waiting guest do a command. The results replace args; what the
+ * hypercall returned is in the last.
+ */
+static inline int guest_do(struct htab_vm *vm, long command, uint64_t args[9])
+{
+	int ret;
+
+	vm->run->papr_hcall.ret = command;
+	memcpy((void *)vm->run->papr_hcall.args, args, 9 * sizeof(args[0]));
+	ret = guest_run(vm);
+	memcpy(args, (void *)vm->run->papr_hcall.args, 9 * sizeof(args[0]));
+	return ret;
+}
+
+/* The same for up to four arguments; returns what the hypercall returned */
+static inline long guest_hcall(struct htab_vm *vm, long nr, uint64_t a, uint64_t b, uint64_t c,
+			       uint64_t d)
+{
+	uint64_t args[9] = { a, b, c, d };
+	int ret = guest_do(vm, nr, args);
+
+	return ret ? GUEST_LOST : (long)args[8];
+}
+
+#endif

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KVM_PPC_GET_HTAB_FD: what reading and writing cost.
+ *
+ * Counted in instructions, the kernel's included, which unlike time are the
+ * same on every run. The bounds are several times what a good implementation
+ * needs.
+ */
+#include <sys/syscall.h>
+#include <linux/perf_event.h>
+
+#include "htab_fixture.h"
+
+static int cost_open(void)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_HARDWARE,
+		.size = sizeof(attr),
+		.config = PERF_COUNT_HW_INSTRUCTIONS,
+	};
+
+	return syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
+}
+
+static uint64_t cost_now(int fd)
+{
+	uint64_t count = 0;
+
+	return read(fd, &count, sizeof(count)) == sizeof(count) ? count : 0;
+}
+
+#define COST_OPEN() ({							\
+	int _fd = cost_open();						\
+									\
+	/* Without it nothing is measured, so nothing passes */		\
+	ASSERT_LE(0, _fd) {						\
+		TH_LOG("no instruction counter: %s", strerror(errno));	\
+	}								\
+	ASSERT_NE(0, cost_now(_fd));					\
+	_fd;								\
+})
+
+#define COST_IS_UNDER(_limit, _count, _n, _what) do {			\
+	uint64_t _c = (_count), _per = (_n);				\
+									\
+	TH_LOG("%s: %.2f instructions", _what, (double)_c / _per);	\
+	EXPECT_LT(_c, (_limit) * _per);					\
+} while (0)
+
+/* Fault 7: on POWER9 each put_user() of mainline costs a flush of the L1D */
+TEST_F(htab, cost_of_first_pass)
+{
+	int cost = COST_OPEN();
+	unsigned long i;
+	uint64_t begin;
+	ssize_t n;
+
+	TABLE(20);
+	for (i = 0; i < self->vm.npte; i += 8) {
+		stream_run(&self->s, i, 4, 4, 0);
+		if (self->s.len > 60000)
+			WRITE_STREAM();
+	}
+	WRITE_STREAM();
+	READER();
+	memset(self->buf, 1, HTAB_QEMU_BUF);
+	begin = cost_now(cost);
+	while ((n = xread(self->reader, self->buf, HTAB_QEMU_BUF)) > 0)
+		;
+	begin = cost_now(cost) - begin;
+	ASSERT_EQ(0, n);
+	COST_IS_UNDER(100, begin, self->vm.npte, "first pass, half full, an HPTE");
+}
+
+/* Fault 8: mainline looks at each entry to find that none has changed */
+TEST_F(htab, cost_of_unchanged_pass)
+{
+	int cost = COST_OPEN();
+	uint64_t begin;
+
+	TABLE(22);
+	FILL(0, 20000, 0);
+	READER();
+	DRAIN_AND_COMPARE();
+	/* The first may tidy up */
+	ASSERT_EQ(0, xread(self->reader, self->buf, HTAB_QEMU_BUF));
+	begin = cost_now(cost);
+	ASSERT_EQ(0, xread(self->reader, self->buf, HTAB_QEMU_BUF));
+	begin = cost_now(cost) - begin;
+	COST_IS_UNDER(1, begin, self->vm.npte, "unchanged pass, an HPTE");
+}
+
+TEST_F(htab, cost_of_few_changes)
+{
+	int cost = COST_OPEN();
+	unsigned long i;
+	uint64_t begin;
+	ssize_t n;
+
+	TABLE(22);
+	FILL(0, 20000, 0);
+	READER();
+	DRAIN_AND_COMPARE();
+	ASSERT_EQ(0, xread(self->reader, self->buf, HTAB_QEMU_BUF));
+	for (i = 0; i < 100; i++)
+		FILL(i * 2600, 1, 1);
+	model_forget(&self->got);
+	begin = cost_now(cost);
+	n = xread(self->reader, self->buf, 65536);
+	begin = cost_now(cost) - begin;
+	ASSERT_LE(0, n);
+	ASSERT_EQ(0, model_replay(&self->got, self->buf, n));
+	EXPECT_EQ(100, self->got.valid);
+	COST_IS_UNDER(1, begin, self->vm.npte, "pass over 100 changes, an HPTE");
+}
+
+/* Fault 10: mainline has a H_ENTER and two get_user() for each */
+TEST_F(htab, cost_of_restore)
+{
+	int cost = COST_OPEN();
+	uint64_t total = 0, begin;
+	unsigned long i, k;
+
+	TABLE(20);
+	ASSERT_EQ(0, htab_add_memory(&self->vm));
+	for (i = 0; i + 127 < 32768; i += 127) {
+		stream_header(&self->s, i, 127, 0);
+		for (k = i; k < i + 127; k++) {
+			struct hpte e = hpte_of(k, 0);
+
+			/* of memory that there is, as most are */
+			e.r = (e.r & ~HPTE_R_RPN) | (k << 12) % HTAB_MEM_SIZE;
+			stream_entry(&self->s, e.v, e.r);
+		}
+		begin = cost_now(cost);
+		ASSERT_EQ(self->s.len, xwrite(self->writer, self->s.buf, self->s.len));
+		total += cost_now(cost) - begin;
+		stream_reset(&self->s);
+	}
+	COST_IS_UNDER(450, total, i, "restore, an HPTE");
+}
+
+TEST_HARNESS_MAIN

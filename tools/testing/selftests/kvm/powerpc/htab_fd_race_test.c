@@ -1,0 +1,514 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KVM_PPC_GET_HTAB_FD: readers and writers against all that can happen to a
+ * table meanwhile. Each test runs for a few seconds.
+ *
+ * A kernel without the locks that it takes does not fail here but crashes, so
+ * this is a program of its own.
+ */
+#include <sys/mount.h>
+
+#include "htab_fixture.h"
+
+#define RACE_MS		3000
+#define RACE_TIMEOUT	60
+#define MAX_ORDER	(HTAB_ORDER + 1)
+
+struct race {
+	struct htab_vm *vm;
+	bool stop;
+};
+
+struct racer {
+	pthread_t thread;
+	struct race *race;
+	struct model m;
+	size_t size;		/* of the buffer */
+	unsigned int id;
+	bool faithful;		/* never reopens, so its model has to be right */
+	int fd;
+	unsigned long passes;
+	unsigned long count;
+	const char *error;
+	long number;
+};
+
+static bool race_over(struct racer *t)
+{
+	return t->error || __atomic_load_n(&t->race->stop, __ATOMIC_RELAXED);
+}
+
+static void *racer_fails(struct racer *t, const char *error, long number)
+{
+	t->error = error;
+	t->number = number;
+	return NULL;
+}
+
+/* Read passes for as long as it lasts; on ESTALE or at random begin anew */
+static void *reader_thread(void *arg)
+{
+	struct racer *t = arg;
+	char *buf = malloc(t->size);
+
+	while (!race_over(t)) {
+		ssize_t n = xread(t->fd, buf, t->size);
+
+		t->count++;
+		if (n > 0) {
+			if (model_replay(&t->m, buf, n))
+				racer_fails(t, t->m.error, n);
+			continue;
+		}
+		if (n < 0 && n != -ESTALE)
+			racer_fails(t, "read", n);
+		if (n < 0 && t->faithful)
+			racer_fails(t, "read by a faithful reader", n);
+		if (!n)
+			t->passes++;
+		if (t->faithful || (!n && t->passes % 7))
+			continue;
+		close(t->fd);
+		t->fd = htab_reader(t->race->vm);
+		if (t->fd < 0)
+			racer_fails(t, "open", t->fd);
+	}
+	free(buf);
+	return NULL;
+}
+
+/* The same, but this one's model has to be right in the end */
+static void *faithful_thread(void *arg)
+{
+	struct racer *t = arg;
+
+	t->faithful = true;
+	return reader_thread(t);
+}
+
+/* Write what it likes to its own part of the table */
+static void *writer_thread(void *arg)
+{
+	struct racer *t = arg;
+	struct stream s = {};
+	unsigned int gen;
+
+	for (gen = 0; !race_over(t); gen++) {
+		unsigned int n = 1 + gen * 7 % 200;
+		ssize_t ret;
+
+		stream_reset(&s);
+		stream_run(&s, t->id * 2000 + gen * 13 % 1500, n, gen * 11 % 200, gen);
+		ret = stream_write(&s, t->fd);
+		t->count++;
+		if (ret == -ESTALE) {
+			close(t->fd);
+			t->fd = htab_writer(t->race->vm);
+			if (t->fd < 0)
+				racer_fails(t, "open", t->fd);
+		} else if (ret != (ssize_t)s.len) {
+			racer_fails(t, "write", ret);
+		}
+	}
+	free(s.buf);
+	return NULL;
+}
+
+#define START(_t, _nr, _fn, _open) do {					\
+	struct racer *_new = (_t);					\
+	unsigned int _i;						\
+									\
+	for (_i = 0; _i < (_nr); _i++, _new++) {			\
+		_new->race = &race;					\
+		_new->id = _i;						\
+		_new->size = HTAB_ONE + _i * 1000;			\
+		_new->fd = _open;					\
+		ASSERT_LE(0, _new->fd);					\
+		model_init(&_new->m, htab_npte(MAX_ORDER));		\
+		ASSERT_EQ(0, pthread_create(&_new->thread, NULL, _fn, _new)); \
+	}								\
+} while (0)
+
+#define START_READERS(_t, _nr) \
+	START(_t, _nr, reader_thread, htab_reader(&self->vm))
+
+#define STOP(_t, _nr) do {						\
+	struct racer *_old = (_t);					\
+	unsigned int _i;						\
+									\
+	__atomic_store_n(&race.stop, true, __ATOMIC_RELAXED);		\
+	for (_i = 0; _i < (_nr); _i++, _old++) {			\
+		ASSERT_EQ(0, pthread_join(_old->thread, NULL));		\
+		EXPECT_EQ(NULL, _old->error) {				\
+			TH_LOG("%u: %s: %ld", _i, _old->error, _old->number); \
+		}							\
+		EXPECT_NE(0, _old->count);				\
+	}								\
+} while (0)
+
+/* After it all a reader has been told of everything */
+#define READER_IS_RIGHT(_t) do {					\
+	struct racer *_one = (_t);					\
+									\
+	EXPECT_NE(0, _one->passes);					\
+	EXPECT_EQ(0, _one->m.host_bits);				\
+	_one->m.npte = self->vm.npte;					\
+	TABLE_IS(&_one->m);						\
+} while (0)
+
+/* All read to the end before anybody else looks and might help them to it */
+#define READERS_ARE_RIGHT(_t, _nr) do {					\
+	struct racer *_all = (_t);					\
+	unsigned int _i, _many = (_nr);					\
+									\
+	for (_i = 0; _i < _many; _i++)					\
+		DRAIN(&_all[_i].m, _all[_i].fd);			\
+	for (_i = 0; _i < _many; _i++)					\
+		READER_IS_RIGHT(_all + _i);				\
+} while (0)
+
+static bool race_goes_on(uint64_t begin)
+{
+	return now_ms() - begin < RACE_MS;
+}
+
+TEST_F_TIMEOUT(htab, readers_against_allocate, RACE_TIMEOUT)
+{
+	enum { NR = 3 };
+	struct race race = { .vm = &self->vm };
+	struct racer t[NR] = {};
+	uint64_t begin = now_ms();
+	unsigned int i;
+
+	TABLE(HTAB_ORDER);
+	START_READERS(t, NR);
+	for (i = 0; race_goes_on(begin); i++)
+		ASSERT_EQ(0, htab_allocate(&self->vm, i % 2 ? HTAB_ORDER : MAX_ORDER));
+	STOP(t, NR);
+}
+
+TEST_F_TIMEOUT(htab, readers_against_reset, RACE_TIMEOUT)
+{
+	enum { NR = 3 };
+	struct race race = { .vm = &self->vm };
+	struct racer t[NR] = {};
+	uint64_t begin = now_ms();
+	unsigned int i;
+
+	TABLE(HTAB_ORDER);
+	START(t, NR, faithful_thread, htab_reader(&self->vm));
+	for (i = 0; race_goes_on(begin); i++) {
+		FILL(i % 9 * 1000, 500, i);
+		FILL(i % 7 * 1100, 500, i);
+		usleep(i % 5 * 1000);
+		ASSERT_EQ(0, htab_allocate(&self->vm, HTAB_ORDER));
+	}
+	FILL(100, 300, i);
+	STOP(t, NR);
+	READERS_ARE_RIGHT(t, NR);
+}
+
+TEST_F_TIMEOUT(htab, readers_against_resize, RACE_TIMEOUT)
+{
+	enum { NR = 3 };
+	struct race race = { .vm = &self->vm };
+	struct racer t[NR] = {};
+	uint64_t begin = now_ms();
+	unsigned int i;
+
+	TABLE(HTAB_ORDER);
+	/* So that there is a guest whose table can be resized */
+	ASSERT_EQ(0, guest_create(&self->vm));
+	ASSERT_EQ(0, guest_run(&self->vm));
+	START_READERS(t, NR);
+	for (i = 0; race_goes_on(begin); i++) {
+		struct kvm_ppc_resize_hpt cancel = {};
+		unsigned int order = i % 2 ? HTAB_ORDER : MAX_ORDER;
+
+		ASSERT_EQ(0, htab_resize(&self->vm, order));
+		if (i % 3)
+			continue;
+		/* or not, after all */
+		cancel.shift = HTAB_ORDER;
+		ASSERT_LE(0, xioctl(self->vm.fd, KVM_PPC_RESIZE_HPT_PREPARE, &cancel));
+		cancel.shift = 0;
+		ASSERT_EQ(0, xioctl(self->vm.fd, KVM_PPC_RESIZE_HPT_PREPARE, &cancel));
+	}
+	STOP(t, NR);
+}
+
+TEST_F_TIMEOUT(htab, readers_against_radix, RACE_TIMEOUT)
+{
+	enum { NR = 3 };
+	struct race race = { .vm = &self->vm };
+	struct racer t[NR] = {};
+	uint64_t begin = now_ms();
+	unsigned int i;
+
+	if (!htab_has_radix(&self->vm))
+		SKIP(return, "no radix guests on this machine");
+	TABLE(HTAB_ORDER);
+	START_READERS(t, NR);
+	for (i = 0; race_goes_on(begin); i++) {
+		ASSERT_EQ(0, htab_configure_mmu(&self->vm, true));
+		ASSERT_EQ(0, htab_configure_mmu(&self->vm, false));
+		ASSERT_EQ(0, htab_allocate(&self->vm, HTAB_ORDER));
+		/* so that somebody is reading when it goes away */
+		usleep(i % 7 * 100);
+	}
+	STOP(t, NR);
+}
+
+TEST_F_TIMEOUT(htab, writers_against_allocate, RACE_TIMEOUT)
+{
+	enum { NR = 2 };
+	struct race race = { .vm = &self->vm };
+	struct racer t[NR] = {};
+	uint64_t begin = now_ms();
+	unsigned int i;
+
+	TABLE(HTAB_ORDER);
+	START(t, NR, writer_thread, htab_writer(&self->vm));
+	for (i = 0; race_goes_on(begin); i++) {
+		ASSERT_EQ(0, htab_allocate(&self->vm, i % 4 < 2 ? HTAB_ORDER : MAX_ORDER));
+		usleep(i % 3 * 500);
+	}
+	STOP(t, NR);
+}
+
+TEST_F_TIMEOUT(htab, readers_against_writers, RACE_TIMEOUT)
+{
+	enum { NR = 3, NR_WRITERS = 2 };
+	struct race race = { .vm = &self->vm };
+	struct racer t[NR] = {}, w[NR_WRITERS] = {};
+
+	TABLE(HTAB_ORDER);
+	START(t, NR, faithful_thread, htab_reader(&self->vm));
+	START(w, NR_WRITERS, writer_thread, htab_writer(&self->vm));
+	usleep(RACE_MS * 1000);
+	STOP(w, NR_WRITERS);
+	STOP(t, NR);
+	READERS_ARE_RIGHT(t, NR);
+}
+
+static void *churn_thread(void *arg)
+{
+	struct racer *t = arg;
+	struct hpte e = hpte_of(0, 0);
+	uint64_t args[9] = {
+		/* Real mode is mapped by the other end of the table */
+		0, 300, GUEST_CONTROL, e.v, (e.r & ~HPTE_R_RPN) | 0x10000, t->number, GUEST_DATA,
+	};
+	int ret = guest_do(t->race->vm, GUEST_CHURN, args);
+
+	t->count = *(uint64_t *)((char *)t->race->vm->mem + GUEST_CONTROL + 8);
+	return ret ? racer_fails(t, "guest", ret) : NULL;
+}
+
+TEST_F_TIMEOUT(htab, readers_against_hypercalls, RACE_TIMEOUT)
+{
+	enum { NR = 3 };
+	struct race race = { .vm = &self->vm };
+	struct racer t[NR] = {}, guest = { .race = &race };
+
+	TABLE(HTAB_ORDER);
+	ASSERT_EQ(0, guest_create(&self->vm));
+	ASSERT_EQ(0, guest_run(&self->vm));
+	DRAIN(&self->got, htab_reader(&self->vm));
+	guest.number = model_vrma(&self->got, GUEST_DATA);
+	ASSERT_LE(0, guest.number);
+	START(t, NR, faithful_thread, htab_reader(&self->vm));
+	ASSERT_EQ(0, pthread_create(&guest.thread, NULL, churn_thread, &guest));
+	usleep(RACE_MS * 1000);
+	__atomic_store_n((uint64_t *)((char *)self->vm.mem + GUEST_CONTROL), 1, __ATOMIC_RELAXED);
+	STOP(&guest, 1);
+	STOP(t, NR);
+	READERS_ARE_RIGHT(t, NR);
+}
+
+static int shared_fd[4];
+
+static void *shared_thread(void *arg)
+{
+	struct racer *t = arg;
+	char buf[4096];
+
+	while (!race_over(t)) {
+		ssize_t n = xread(shared_fd[t->count++ % 4], buf, sizeof(buf));
+
+		if (n < 0 && n != -EBADF)
+			racer_fails(t, "read", n);
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(htab, readers_against_close, RACE_TIMEOUT)
+{
+	enum { NR = 3 };
+	struct race race = { .vm = &self->vm };
+	struct racer t[NR] = {};
+	uint64_t begin = now_ms();
+	unsigned int i;
+
+	TABLE(HTAB_ORDER);
+	FILL(0, 5000, 0);
+	for (i = 0; i < 4; i++)
+		shared_fd[i] = htab_reader(&self->vm);
+	START(t, NR, shared_thread, 0);
+	for (i = 0; race_goes_on(begin); i++) {
+		int k = i % 4;
+
+		close(shared_fd[k]);
+		if (i % 3 == 0)
+			FILL(i % 4000, 200, i);
+		shared_fd[k] = htab_reader(&self->vm);
+		ASSERT_LE(0, shared_fd[k]);
+		if (i % 5 == 0)
+			usleep(2000);
+	}
+	STOP(t, NR);
+	for (i = 0; i < 4; i++)
+		close(shared_fd[i]);
+	TABLE_IS(&self->want);
+}
+
+/* The last that holds a VM is a reader amid a read */
+TEST_F_TIMEOUT(htab, readers_against_end_of_vm, RACE_TIMEOUT)
+{
+	enum { NR = 3 };
+	uint64_t begin = now_ms();
+	unsigned int i;
+
+	for (i = 0; race_goes_on(begin); i++) {
+		struct htab_vm vm;
+		struct race race = { .vm = &vm };
+		struct racer t[NR] = {};
+		unsigned int k;
+
+		ASSERT_EQ(0, htab_vm_open(&vm, variant->type));
+		ASSERT_EQ(0, htab_allocate(&vm, HTAB_ORDER));
+		for (k = 0; k < 4; k++)
+			shared_fd[k] = htab_reader(&vm);
+		START(t, NR, shared_thread, 0);
+		for (k = 0; k < NR; k++)
+			while (!__atomic_load_n(&t[k].count, __ATOMIC_RELAXED))
+				usleep(100);
+		usleep(i % 10 * 300);
+		htab_vm_close(&vm);
+		for (k = 0; k < 4; k++)
+			close(shared_fd[k]);
+		STOP(t, NR);
+		for (k = 0; k < NR; k++)
+			model_free(&t[k].m);
+	}
+}
+
+static void *debugfs_thread(void *arg)
+{
+	struct racer *t = arg;
+	char path[64], buf[4096];
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/htab", getpid(),
+		 t->race->vm->fd);
+	while (!race_over(t)) {
+		ssize_t n;
+
+		fd = open(path, O_RDONLY);
+		if (fd < 0)
+			return racer_fails(t, "open of htab in debugfs", -errno);
+		while ((n = xread(fd, buf, t->size)) > 0)
+			t->passes += !!n;
+		t->count++;
+		close(fd);
+		if (n < 0 && n != -ESTALE)
+			return racer_fails(t, "read", n);
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(htab, debugfs_against_replacement, RACE_TIMEOUT)
+{
+	enum { NR = 2 };
+	struct race race = { .vm = &self->vm };
+	struct racer t[NR] = {};
+	uint64_t begin = now_ms();
+	unsigned int i;
+
+	/* If it is there already, so much the better */
+	mount("debugfs", "/sys/kernel/debug", "debugfs", 0, NULL);
+	TABLE(HTAB_ORDER);
+	ASSERT_EQ(0, guest_create(&self->vm));
+	ASSERT_EQ(0, guest_run(&self->vm));
+	START(t, NR, debugfs_thread, 0);
+	for (i = 0; race_goes_on(begin); i++) {
+		unsigned int order = i % 2 ? HTAB_ORDER : MAX_ORDER;
+
+		if (i % 8 < 4) {
+			ASSERT_EQ(0, htab_allocate(&self->vm, order));
+			/* there is nothing to resize until a vCPU has run */
+			ASSERT_EQ(0, guest_hcall(&self->vm, H_READ, 0, 0, 0, 0));
+		} else {
+			ASSERT_EQ(0, htab_resize(&self->vm, order));
+		}
+	}
+	STOP(t, NR);
+	EXPECT_NE(0, t[0].passes);
+}
+
+struct flipper {
+	struct race race;
+	struct racer t;
+	char *byte;
+};
+
+static void *flip_thread(void *arg)
+{
+	struct racer *t = arg;
+	struct flipper *f = (struct flipper *)t->race;
+
+	while (!race_over(t)) {
+		__atomic_xor_fetch(f->byte, HPTE_V_VALID, __ATOMIC_RELAXED);
+		t->count++;
+	}
+	return NULL;
+}
+
+/* A record is good or it is not, even if the writer's memory changes meanwhile */
+TEST_F_TIMEOUT(htab, record_changed_while_written, RACE_TIMEOUT)
+{
+	enum { N = 1000 };
+	struct flipper f = {};
+	uint64_t begin = now_ms();
+	unsigned int i, done = 0;
+
+	TABLE(HTAB_ORDER);
+	stream_run(&self->s, 0, N, 0, 1);
+	f.t.race = &f.race;
+	/* The last entry's first doubleword, of which this is the last byte */
+	f.byte = self->s.buf + self->s.len - HTAB_ENTRY + 7;
+	ASSERT_EQ(0, pthread_create(&f.t.thread, NULL, flip_thread, &f.t));
+	for (i = 0; race_goes_on(begin); i++) {
+		struct stream none = {};
+		struct model m;
+		ssize_t n = xwrite(self->writer, self->s.buf, self->s.len);
+		int fd = htab_reader(&self->vm);
+
+		ASSERT_TRUE(n == -EINVAL || n == (ssize_t)self->s.len);
+		ASSERT_LE(0, fd);
+		model_init(&m, self->vm.npte);
+		DRAIN(&m, fd);
+		ASSERT_EQ(n < 0 ? 0 : N, m.valid);
+		done += n > 0;
+		model_free(&m);
+		close(fd);
+		stream_header(&none, 0, 0, N);
+		ASSERT_EQ(none.len, stream_write(&none, self->writer));
+		free(none.buf);
+	}
+	__atomic_store_n(&f.race.stop, true, __ATOMIC_RELAXED);
+	ASSERT_EQ(0, pthread_join(f.t.thread, NULL));
+	TH_LOG("written %u of %u times", done, i);
+}
+
+TEST_HARNESS_MAIN
