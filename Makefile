@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0
+# Front door of the repository; what each goal does is in the script it calls.
+
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kvm-hpt-fd
+CONFIG ?= 64k-le
+MACHINE ?= powernv9
+export CACHE CONFIG MACHINE
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+help:
+	@sed -n 's/^#: //p' $(MAKEFILE_LIST)
+
+#: Main goals
+#:   make demo          set up, build, boot, and live-migrate a guest, from nothing
+#:                      MACHINE=powernv9 HOPS=3 GUEST_MEM=512M change it
+#:   make check         every test; TESTS="kunit series" some of them
+#:   make check-base    the tests of the interface, against the unpatched kernel
+#:   make shell         a shell in a booted host, MACHINE=powernv8, powernv9,
+#:                      powernv9-hash, powernv10, pseries8 or pseries9
+#:
+#: The series
+#:   make tree          Debian's kernel source with the series, in the cache
+#:   make refresh       edits made in that tree, back into this repository
+#:   make series        plain patches and cover letter in out/series/
+#:   make check-series  checkpatch, sparse and a build of each patch
+#:
+#: Parts of the lab, made as needed
+#:   make setup         build tools, by apt
+#:   make fetch         Debian's packages, unpacked in the cache
+#:   make kernel        CONFIG=64k-le, 4k-le, 64k-le-debug or debian; BASE=1 unpatched
+#:   make selftests     the test programs, in out/selftests/
+#:   make clean         removes out/; make distclean says how to remove the cache
+#:
+#: CACHE=FOLDER moves the cache (downloads, kernel tree, QEMU, ccache).
+
+setup:
+	@lab/setup
+
+fetch: setup
+	@lab/fetch
+
+tree: setup
+	@lab/fetch source
+	@series/compose tree
+
+refresh series: setup
+	@series/compose $@
+
+check-series: tree
+	@series/compose check
+
+kernel: $(if $(filter debian,$(CONFIG)),fetch,tree)
+	@lab/kernel
+
+selftests: tree
+	@lab/selftests
+
+# A shell, a demo and the tests want our kernel unless told otherwise.
+shell: fetch kernel selftests
+	@lab/shell
+
+demo: fetch kernel
+	@lab/demo
+
+check: fetch
+	@lab/run-checks check
+
+check-base: fetch
+	@lab/check-base
+
+clean:
+	rm -rf out
+
+distclean: clean
+	@echo "The cache: rm -rf $(CACHE)"
+
+.PHONY: help setup fetch tree refresh series check-series kernel selftests shell \
+	demo check check-base clean distclean

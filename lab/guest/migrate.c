@@ -1,0 +1,798 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Runs inside a host: takes one guest through a chain of QEMUs and says how
+ * the guest fares. See usage() for what it does and lab/guest/run for how it
+ * is called.
+ *
+ * One loop (pump) reads all that the QEMUs and the guest have to say: QMP,
+ * parsed as JSON; the guest's console; QEMU's own messages. Whatever is out
+ * of order (a QEMU that ends, an error in QMP, a damaged guest, a kernel's
+ * last words, a time limit) ends the program through fail(), with the tails
+ * of all consoles and logs.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TRACE	"/sys/kernel/tracing/trace"
+#define EVENT	"/sys/kernel/tracing/events/kvm_hpt/kvm_hpt_pass/enable"
+
+/* Emulated hosts are slow, and slower on a busy machine; none of these is met. */
+#define BOOT_S		180	/* until a guest's first beats */
+#define MIGRATE_S	240	/* until a migration has completed */
+#define ARRIVE_S	180	/* until a guest has checked itself on arrival */
+#define QMP_S		60	/* until QEMU answers */
+
+#define BEATS		3	/* beats to see before anything is believed */
+#define CHECKS		2	/* ... and checks of all memory: one begins after arrival */
+
+#define MAX_LINE	16384
+#define TAIL		25
+
+struct stream {			/* lines that come through a file descriptor */
+	int fd;
+	size_t len;
+	char buf[MAX_LINE];
+	char *tail[TAIL];
+	unsigned int lines;
+};
+
+static struct vm {
+	unsigned int nr;	/* QEMU 1, QEMU 2, ... */
+	pid_t pid;
+	struct stream qmp, console, log;
+	char *reply;		/* QMP's answer to the last command */
+	bool ending;		/* it was told to quit */
+	unsigned int beats;	/* seen from this QEMU */
+	unsigned int damaged;	/* console lines that say so */
+	unsigned long first, beat, checks;
+	char word[256];		/* the last beat as the guest put it */
+} vms[2];
+
+static unsigned int started;	/* QEMUs, ever */
+static bool failing;
+static char **qemu_args;
+static long bandwidth_mib = 1024, downtime_ms = 300;
+static bool stopped;	/* the guest stands still while it is moved */
+
+/*
+ * Seconds since the start. The clock of an emulated host that runs guests has
+ * been seen to leap by minutes, which must not look like a time-out: a leap is
+ * left out, and said.
+ */
+static double now(void)
+{
+	static double last, left_out;
+	struct timespec ts;
+	double t;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	t = ts.tv_sec + ts.tv_nsec / 1e9;
+	if (!last)
+		left_out = last = t;
+	if (t < last - 0.1 || t > last + 20) {
+		printf("      (the host's clock leapt by %.0f s)\n", t - last);
+		left_out += t - last;
+	}
+	last = t;
+	return t - left_out;
+}
+
+static void show_tail(const struct stream *s, const char *what, unsigned int nr)
+{
+	unsigned int n = s->lines < TAIL ? s->lines : TAIL;
+
+	printf("  --- QEMU %u, %s, last %u lines:\n", nr, what, n);
+	for (unsigned int i = s->lines - n; i < s->lines; i++)
+		printf("  | %s\n", s->tail[i % TAIL]);
+	if (s->len)
+		printf("  | %.*s\n", (int)s->len, s->buf);
+}
+
+static void pump(int ms);
+
+static void __attribute__((format(printf, 1, 2), noreturn)) fail(const char *fmt, ...)
+{
+	va_list ap;
+
+	printf("FAILED: ");
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	printf("\n");
+	fflush(stdout);
+	if (!failing) {
+		failing = true;
+		for (double end = now() + 2; now() < end; )
+			pump(200);	/* what comes after the first bad line */
+	}
+	for (int i = 0; i < 2; i++) {
+		if (!vms[i].nr)
+			continue;
+		show_tail(&vms[i].console, "guest console", vms[i].nr);
+		show_tail(&vms[i].log, "messages", vms[i].nr);
+		if (vms[i].pid)
+			kill(vms[i].pid, SIGKILL);
+	}
+	fflush(stdout);
+	_exit(1);
+}
+
+/*
+ * JSON, as much as QMP needs: find the value that a path of names leads to.
+ * Strings are compared as they stand; QMP's names hold no escapes.
+ */
+static const char *skip_space(const char *s)
+{
+	while (isspace((unsigned char)*s))
+		s++;
+	return s;
+}
+
+static const char *skip_string(const char *s)	/* s is at the opening quote */
+{
+	for (s++; *s && *s != '"'; s++)
+		if (*s == '\\' && s[1])
+			s++;
+	return *s ? s + 1 : NULL;
+}
+
+static const char *skip_value(const char *s)
+{
+	char close;
+
+	s = skip_space(s);
+	if (*s == '"')
+		return skip_string(s);
+	if (*s != '{' && *s != '[') {
+		size_t n = strcspn(s, ",]} \t\r\n");
+
+		return n ? s + n : NULL;
+	}
+	close = *s == '{' ? '}' : ']';
+	s = skip_space(s + 1);
+	while (*s != close) {
+		if (close == '}') {
+			if (*s != '"' || !(s = skip_string(s)))
+				return NULL;
+			s = skip_space(s);
+			if (*s++ != ':')
+				return NULL;
+		}
+		s = skip_value(s);
+		if (!s)
+			return NULL;
+		s = skip_space(s);
+		if (*s == ',')
+			s = skip_space(s + 1);
+		else if (*s != close)
+			return NULL;
+	}
+	return s + 1;
+}
+
+/* path: "return.ram.transferred". NULL if there is no such value. */
+static const char *json(const char *s, const char *path)
+{
+	while (s && *path) {
+		size_t n = strcspn(path, ".");
+
+		s = skip_space(s);
+		if (*s++ != '{')
+			return NULL;
+		for (;;) {
+			const char *name = skip_space(s);
+			bool found;
+
+			if (*name != '"' || !(s = skip_string(name)))
+				return NULL;
+			found = (size_t)(s - name) == n + 2 && !strncmp(name + 1, path, n);
+			s = skip_space(s);
+			if (*s++ != ':')
+				return NULL;
+			if (found)
+				break;
+			s = skip_value(s);
+			if (!s)
+				return NULL;
+			s = skip_space(s);
+			if (*s++ != ',')
+				return NULL;
+		}
+		s = skip_space(s);
+		path += n;
+		path += *path == '.';
+	}
+	return s;
+}
+
+static bool json_is(const char *s, const char *path, const char *value)
+{
+	size_t n = strlen(value);
+
+	s = json(s, path);
+	return s && *s == '"' && !strncmp(s + 1, value, n) && s[n + 1] == '"';
+}
+
+static unsigned long long json_number(const char *s, const char *path)
+{
+	const char *v = json(s, path);
+
+	if (!v || !isdigit((unsigned char)*v))
+		fail("QMP has no number at %s in %s", path, s);
+	return strtoull(v, NULL, 10);
+}
+
+/* What a guest kernel says when it is in trouble. */
+static bool kernel_trouble(const char *line)
+{
+	static const char *const words[] = {
+		"Kernel panic", "Oops", "BUG:", "WARNING: CPU", "Call Trace",
+		"Unable to handle kernel", "segfault (",
+	};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
+		if (strstr(line, words[i]))
+			return true;
+	return false;
+}
+
+static void console_line(struct vm *vm, const char *line)
+{
+	const char *guest = strstr(line, "guest: ");
+	unsigned long beat, procs, checks, mib;
+	unsigned long long sum;
+	char word[16];
+
+	if (kernel_trouble(line) && !failing)
+		fail("the guest's kernel is in trouble on QEMU %u: %s", vm->nr, line);
+	if (!guest)
+		return;
+	if (strstr(guest, "DAMAGED")) {
+		vm->damaged++;
+		if (!failing)
+			fail("the guest's memory is damaged on QEMU %u: %s", vm->nr, guest);
+	}
+	if (sscanf(guest,
+		   "guest: beat %lu, %lu processes, %lu checks of %lu MiB, sum %llx, %15s",
+		   &beat, &procs, &checks, &mib, &sum, word) != 6 ||
+	    strcmp(word, "whole"))
+		return;
+	if (vm->beat && beat <= vm->beat && !failing)
+		fail("the guest on QEMU %u went back from beat %lu to %lu",
+		     vm->nr, vm->beat, beat);
+	if (!vm->beats++)
+		vm->first = beat;
+	vm->beat = beat;
+	vm->checks = checks;
+	snprintf(vm->word, sizeof(vm->word), "%s", guest);
+}
+
+static void qmp_line(struct vm *vm, const char *line)
+{
+	if (!skip_value(line)) {
+		if (!failing)
+			fail("QEMU %u: not JSON: %s", vm->nr, line);
+	} else if (json(line, "return") || json(line, "error")) {
+		free(vm->reply);
+		vm->reply = strdup(line);
+	} else if (json_is(line, "event", "GUEST_PANICKED") && !failing) {
+		fail("QEMU %u reports a guest panic: %s", vm->nr, line);
+	}
+}
+
+/* Takes in what has come. False when there will be no more. */
+static bool take(struct vm *vm, struct stream *s)
+{
+	ssize_t n = read(s->fd, s->buf + s->len, MAX_LINE - 1 - s->len);
+	char *line = s->buf, *end;
+
+	if (n <= 0)
+		return n < 0 && (errno == EINTR || errno == EAGAIN);
+	s->len += n;
+	s->buf[s->len] = 0;
+	while ((end = memchr(line, '\n', s->buf + s->len - line)) ||
+	       (line == s->buf && s->len == MAX_LINE - 1 && (end = s->buf + s->len))) {
+		char **slot = &s->tail[s->lines % TAIL];
+
+		*end = 0;
+		while (*line == '\r')
+			line++;
+		for (char *p = end; p > line && p[-1] == '\r'; )
+			*--p = 0;
+		free(*slot);
+		*slot = strdup(line);
+		s->lines++;
+		if (s == &vm->qmp)
+			qmp_line(vm, line);
+		else if (s == &vm->console)
+			console_line(vm, line);
+		line = end < s->buf + s->len ? end + 1 : end;
+	}
+	s->len -= line - s->buf;
+	memmove(s->buf, line, s->len);
+	return true;
+}
+
+/* Waits up to ms for something to come from any QEMU, and takes it in. */
+static void pump(int ms)
+{
+	struct pollfd fds[6];
+	struct stream *from[6];
+	struct vm *of[6];
+	int n = 0;
+
+	for (int i = 0; i < 2; i++) {
+		struct stream *all[] = { &vms[i].console, &vms[i].log, &vms[i].qmp };
+
+		for (int j = 0; vms[i].nr && j < 3; j++) {
+			if (all[j]->fd < 0)
+				continue;
+			fds[n] = (struct pollfd){ .fd = all[j]->fd, .events = POLLIN };
+			from[n] = all[j];
+			of[n++] = &vms[i];
+		}
+	}
+	if (poll(fds, n, ms) < 0 && errno != EINTR)
+		fail("poll: %m");
+	for (int i = 0; i < n; i++) {
+		if (!fds[i].revents || take(of[i], from[i]))
+			continue;
+		close(from[i]->fd);
+		from[i]->fd = -1;
+	}
+	if (!n)
+		usleep(ms * 1000);
+	for (int i = 0; i < 2; i++) {
+		struct vm *vm = &vms[i];
+		int status;
+
+		if (!vm->pid || waitpid(vm->pid, &status, WNOHANG) != vm->pid)
+			continue;
+		vm->pid = 0;
+		if ((!vm->ending || status) && !failing)
+			fail("QEMU %u ended by itself, status 0x%x", vm->nr, status);
+	}
+}
+
+/* One command; returns the answer, valid until the next one. */
+static const char * __attribute__((format(printf, 2, 3)))
+qmp(struct vm *vm, const char *fmt, ...)
+{
+	double end = now() + QMP_S;
+	char cmd[1024];
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(cmd, sizeof(cmd), fmt, ap);
+	va_end(ap);
+	free(vm->reply);
+	vm->reply = NULL;
+	if (n >= (int)sizeof(cmd) || write(vm->qmp.fd, cmd, n) != n)
+		fail("QEMU %u takes no command: %s", vm->nr, cmd);
+	while (!vm->reply) {
+		if (now() > end)
+			fail("QEMU %u does not answer for %d s: %s", vm->nr, QMP_S, cmd);
+		pump(100);
+	}
+	if (json(vm->reply, "error"))
+		fail("QEMU %u refuses %s: %s", vm->nr, cmd, vm->reply);
+	return vm->reply;
+}
+
+static void stream_init(struct stream *s, int fd)
+{
+	for (int i = 0; i < TAIL; i++)
+		free(s->tail[i]);
+	memset(s, 0, sizeof(*s));
+	s->fd = fd;
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
+/* A fresh QEMU; incoming: the URI the guest comes from, NULL to boot it. */
+static struct vm *start(const char *incoming)
+{
+	struct vm *vm = &vms[started % 2];
+	int q[2], con[2], log[2], argc = 0;
+	char qmpdev[64], *argv[128];
+
+	if (vm->pid)
+		fail("QEMU %u is still there", vm->nr);
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, q) || pipe(con) || pipe(log))
+		fail("no pipes: %m");
+	vm->nr = ++started;
+	vm->ending = false;
+	vm->beats = vm->damaged = 0;
+	vm->first = vm->beat = vm->checks = 0;
+	vm->word[0] = 0;
+	stream_init(&vm->qmp, q[0]);
+	stream_init(&vm->console, con[0]);
+	stream_init(&vm->log, log[0]);
+
+	snprintf(qmpdev, sizeof(qmpdev), "socket,id=qmp,fd=%d", q[1]);
+	while (qemu_args[argc] && argc < 100) {
+		argv[argc] = qemu_args[argc];
+		argc++;
+	}
+	argv[argc++] = "-chardev";
+	argv[argc++] = "stdio,id=console,signal=off";
+	argv[argc++] = "-serial";
+	argv[argc++] = "chardev:console";
+	argv[argc++] = "-chardev";
+	argv[argc++] = qmpdev;
+	argv[argc++] = "-mon";
+	argv[argc++] = "chardev=qmp,mode=control";
+	if (incoming) {
+		argv[argc++] = "-incoming";
+		argv[argc++] = "defer";
+	}
+	argv[argc] = NULL;
+
+	fflush(stdout);
+	vm->pid = fork();
+	if (vm->pid < 0)
+		fail("fork: %m");
+	if (!vm->pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		dup2(open("/dev/null", O_RDONLY), 0);
+		dup2(con[1], 1);
+		dup2(log[1], 2);
+		close(con[1]);
+		close(log[1]);
+		execvp(argv[0], argv);
+		dprintf(2, "%s: %s\n", argv[0], strerror(errno));
+		_exit(127);
+	}
+	close(q[1]);
+	close(con[1]);
+	close(log[1]);
+	qmp(vm, "{\"execute\":\"qmp_capabilities\"}");
+	qmp(vm, "{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":"
+		"[{\"capability\":\"events\",\"state\":true}]}}");
+	if (incoming)
+		qmp(vm, "{\"execute\":\"migrate-incoming\",\"arguments\":{\"uri\":\"%s\"}}",
+		    incoming);
+	return vm;
+}
+
+static void end(struct vm *vm)
+{
+	double limit = now() + QMP_S;
+
+	vm->ending = true;
+	qmp(vm, "{\"execute\":\"quit\"}");
+	while (vm->pid || vm->console.fd >= 0) {
+		if (now() > limit)
+			fail("QEMU %u does not quit", vm->nr);
+		pump(100);
+	}
+	if (vm->qmp.fd >= 0)
+		close(vm->qmp.fd);
+	if (vm->log.fd >= 0)
+		close(vm->log.fd);
+	vm->qmp.fd = vm->log.fd = -1;
+	vm->nr = 0;
+}
+
+/* Waits for the guest's own word that it runs and is whole. */
+static void hear(struct vm *vm, unsigned int beats, unsigned long checks, int limit)
+{
+	double start = now();
+
+	while (vm->beats < beats || vm->checks < checks) {
+		if (now() > start + limit)
+			fail("QEMU %u: in %d s the guest got to beat %lu, check %lu (waiting for %u beats, check %lu)",
+			     vm->nr, limit, vm->beat, vm->checks, beats, checks);
+		pump(200);
+	}
+}
+
+struct pass {
+	unsigned int reader, pass;
+	unsigned long long valid, invalid, bytes;
+};
+
+static void number(char *out, unsigned long long n)	/* 1234567 as 1,234,567 */
+{
+	char digits[24];
+	int len = snprintf(digits, sizeof(digits), "%llu", n);
+
+	for (int i = 0; i < len; i++) {
+		*out++ = digits[i];
+		if ((len - i) % 3 == 1 && i < len - 1)
+			*out++ = ',';
+	}
+	*out = 0;
+}
+
+static void row(const char *name, const struct pass *p)
+{
+	char v[32], i[32], b[32];
+
+	number(v, p->valid);
+	number(i, p->invalid);
+	number(b, p->bytes);
+	printf("      %-18s %12s %12s %12s\n", name, v, i, b);
+}
+
+static void add_pass(struct pass *to, const struct pass *p)
+{
+	to->valid += p->valid;
+	to->invalid += p->invalid;
+	to->bytes += p->bytes;
+}
+
+static bool tracing;
+
+static void trace_begin(void)
+{
+	int fd = open(EVENT, O_WRONLY);
+
+	tracing = fd >= 0 && write(fd, "1", 1) == 1;
+	if (fd >= 0)
+		close(fd);
+	if (!tracing)
+		return;
+	fd = open(TRACE, O_WRONLY | O_TRUNC);	/* forgets older events */
+	if (fd < 0)
+		fail(TRACE ": %m");
+	close(fd);
+}
+
+/*
+ * The passes over the page table since trace_begin(), from the kernel's trace.
+ * A pass that finds nothing is how QEMU learns that it is done for now, so the
+ * final pass, read while the guest stands still, is the one before the last if
+ * that found something.
+ */
+static void trace_show(void)
+{
+	static const char mark[] = "kvm_hpt_pass: ";
+	static struct pass p[10000];
+	struct pass later = {}, all = {};
+	unsigned int n = 0, final, shown = 0;
+	char line[512], name[64], *s;
+	FILE *f;
+
+	if (!tracing) {
+		printf("      passes over the page table: not reported by this kernel\n");
+		return;
+	}
+	f = fopen(TRACE, "r");
+	if (!f)
+		fail(TRACE ": %m");
+	while (fgets(line, sizeof(line), f)) {
+		if (strstr(line, "LOST"))
+			fail("the kernel's trace is not complete: %s", line);
+		s = strstr(line, mark);
+		if (!s)
+			continue;
+		if (n == sizeof(p) / sizeof(*p))
+			fail("more than %u passes over the page table", n);
+		if (sscanf(s + sizeof(mark) - 1,
+			   "reader=%u pass=%u valid=%llu invalid=%llu bytes=%llu",
+			   &p[n].reader, &p[n].pass, &p[n].valid, &p[n].invalid,
+			   &p[n].bytes) != 5)
+			fail("what the kernel traced cannot be read: %s", line);
+		add_pass(&all, &p[n++]);
+	}
+	fclose(f);
+	if (n < 2 || !p[0].bytes)
+		fail("the kernel has traced %u passes over the page table, the first of %llu bytes",
+		     n, n ? p[0].bytes : 0);
+
+	final = n - 1;
+	if (!p[final].bytes && final > 1 && p[final - 1].bytes)
+		final--;
+	for (unsigned int i = 1; i < final; i++) {
+		add_pass(&later, &p[i]);
+		shown += p[i].bytes > 0;
+	}
+	printf("      %-18s %12s %12s %12s\n", "page table (HPT)", "entries", "invalid", "bytes");
+	row("first pass", &p[0]);
+	snprintf(name, sizeof(name), "%u later passes", final - 1);
+	row(name, &later);
+	row("final pass", &p[final]);
+	row("all", &all);
+	if (!shown)
+		return;
+	printf("      each later pass that found changes, as entries+invalid: bytes");
+	for (unsigned int i = 1, column = 0; i < final; i++) {
+		char bytes[32];
+
+		if (!p[i].bytes)
+			continue;
+		number(bytes, p[i].bytes);
+		snprintf(line, sizeof(line), "%llu+%llu: %s", p[i].valid, p[i].invalid, bytes);
+		printf("%s%-19s", column++ % 4 ? "" : "\n        ", line);
+	}
+	printf("\n");
+}
+
+/* Moves the guest out of vm, to uri; returns when QEMU says it is complete. */
+static void migrate(struct vm *vm, const char *uri)
+{
+	double limit = now() + MIGRATE_S;
+	const char *r;
+
+	if (stopped)
+		qmp(vm, "{\"execute\":\"stop\"}");
+	qmp(vm, "{\"execute\":\"migrate-set-parameters\",\"arguments\":"
+		"{\"max-bandwidth\":%ld,\"downtime-limit\":%ld}}",
+	    bandwidth_mib << 20, downtime_ms);
+	qmp(vm, "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"%s\"}}", uri);
+	for (;;) {
+		r = qmp(vm, "{\"execute\":\"query-migrate\"}");
+		if (json_is(r, "return.status", "completed"))
+			break;
+		if (json_is(r, "return.status", "failed") ||
+		    json_is(r, "return.status", "cancelled"))
+			fail("the migration out of QEMU %u failed: %s", vm->nr, r);
+		if (now() > limit)
+			fail("the migration out of QEMU %u has not completed after %d s: %s",
+			     vm->nr, MIGRATE_S, r);
+		pump(100);
+	}
+	trace_show();
+	printf("      QEMU: total time %llu ms, downtime %llu ms, %.1f MiB sent in %llu rounds over the RAM\n",
+	       json_number(r, "return.total-time"), json_number(r, "return.downtime"),
+	       json_number(r, "return.ram.transferred") / 1048576.0,
+	       json_number(r, "return.ram.dirty-sync-count"));
+}
+
+/* The guest has left from and must be whole in to. */
+static void arrive(struct vm *to, unsigned long beat, unsigned long checks)
+{
+	double limit = now() + ARRIVE_S;
+
+	while (!json_is(qmp(to, "{\"execute\":\"query-status\"}"), "return.status",
+			stopped ? "paused" : "running")) {
+		if (now() > limit)
+			fail("QEMU %u does not have the guest: %s", to->nr, to->reply);
+		pump(200);
+	}
+	if (stopped)
+		qmp(to, "{\"execute\":\"cont\"}");
+	hear(to, BEATS, checks + CHECKS, ARRIVE_S);
+	if (to->first <= beat)
+		fail("the guest on QEMU %u began at beat %lu, which it had passed before (%lu)",
+		     to->nr, to->first, beat);
+	printf("      %s\n", to->word);
+}
+
+static void size_of(const char *file, char *out, size_t n)
+{
+	struct stat st;
+
+	if (stat(file, &st) || !st.st_size)
+		fail("%s: no stream was written", file);
+	snprintf(out, n, "%.1f MiB", st.st_size / 1048576.0);
+}
+
+static void usage(FILE *to)
+{
+	fprintf(to,
+"migrate [-n HOPS] [-f FILE] [-r FILE] [-s FILE] [-q] [-p SECONDS] [-b MIB] [-d MS] -- QEMU...\n"
+"Takes a guest through HOPS migrations, each to a newly started QEMU, and checks\n"
+"after each that the guest goes on and finds its memory whole.\n"
+"  -n  hops (0)\n"
+"  -f  each hop goes through FILE, the old QEMU ends before the new one starts;\n"
+"      without it hops are live, over a unix socket\n"
+"  -r  the guest comes from FILE, saved earlier; without it, it boots\n"
+"  -s  in the end the guest is saved to FILE\n"
+"  -q  the guest is stopped before it is moved, not by QEMU at the end of that\n"
+"  -p  pause between hops (0)\n"
+"  -b  bandwidth limit in MiB/s (%ld)\n"
+"  -d  downtime limit in ms (%ld)\n", bandwidth_mib, downtime_ms);
+}
+
+int main(int argc, char **argv)
+{
+	const char *via = NULL, *from = NULL, *into = NULL;
+	unsigned long beat = 0, checks = 0;
+	char uri[512], note[512], size[32];
+	int hops = 0, pause_s = 0, opt;
+	struct vm *vm, *next;
+	FILE *f;
+
+	if (argc == 2 && !strcmp(argv[1], "help")) {
+		usage(stdout);
+		return 0;
+	}
+	while ((opt = getopt(argc, argv, "n:f:r:s:qp:b:d:")) != -1) {
+		switch (opt) {
+		case 'n': hops = atoi(optarg); break;
+		case 'f': via = optarg; break;
+		case 'r': from = optarg; break;
+		case 's': into = optarg; break;
+		case 'q': stopped = true; break;
+		case 'p': pause_s = atoi(optarg); break;
+		case 'b': bandwidth_mib = atol(optarg); break;
+		case 'd': downtime_ms = atol(optarg); break;
+		default: usage(stderr); return 2;
+		}
+	}
+	qemu_args = argv + optind;
+	if (!*qemu_args || hops < 0) {
+		usage(stderr);
+		return 2;
+	}
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	signal(SIGPIPE, SIG_IGN);
+
+	if (from) {
+		/* Where the guest was when it was saved stands beside the stream. */
+		snprintf(note, sizeof(note), "%s.beat", from);
+		f = fopen(note, "r");
+		if (!f || fscanf(f, "%lu %lu", &beat, &checks) != 2)
+			fail("%s: cannot be read", note);
+		fclose(f);
+		size_of(from, size, sizeof(size));
+		printf("restoring the guest from %s (%s), saved at beat %lu\n", from, size, beat);
+		snprintf(uri, sizeof(uri), "file:%s", from);
+		vm = start(uri);
+		arrive(vm, beat, checks);
+	} else {
+		printf("booting the guest in QEMU 1\n");
+		vm = start(NULL);
+		hear(vm, BEATS, 1, BOOT_S);
+		printf("the guest runs\n      %s\n", vm->word);
+	}
+
+	for (int hop = 1; hop <= hops; hop++) {
+		if (pause_s)
+			for (double until = now() + pause_s; now() < until; )
+				pump(100);
+		trace_begin();
+		if (via) {
+			printf("hop %d of %d: QEMU %u saves the guest to a file and ends, QEMU %u restores it\n",
+			       hop, hops, vm->nr, vm->nr + 1);
+			snprintf(uri, sizeof(uri), "file:%s", via);
+			migrate(vm, uri);
+			size_of(via, size, sizeof(size));
+			end(vm);
+			next = start(uri);
+		} else {
+			printf("hop %d of %d: live migration from QEMU %u to QEMU %u\n",
+			       hop, hops, vm->nr, vm->nr + 1);
+			snprintf(uri, sizeof(uri), "unix:/tmp/hop%d", hop);
+			next = start(uri);
+			migrate(vm, uri);
+			end(vm);
+		}
+		arrive(next, vm->beat, vm->checks);
+		vm = next;
+	}
+
+	if (into) {
+		printf("saving the guest to %s\n", into);
+		trace_begin();
+		snprintf(uri, sizeof(uri), "file:%s", into);
+		migrate(vm, uri);
+		size_of(into, size, sizeof(size));
+		snprintf(note, sizeof(note), "%s.beat", into);
+		f = fopen(note, "w");
+		if (!f || fprintf(f, "%lu %lu\n", vm->beat, vm->checks) < 0 || fclose(f))
+			fail("%s: %m", note);
+		printf("saved %s at beat %lu\n", size, vm->beat);
+	}
+	end(vm);
+	printf("migrate: done, %d hops\n", hops);
+	return 0;
+}
