@@ -456,6 +456,56 @@ TEST_F_TIMEOUT(htab, debugfs_against_replacement, RACE_TIMEOUT)
 	EXPECT_NE(0, t[0].passes);
 }
 
+static void *unmap_thread(void *arg)
+{
+	struct racer *t = arg;
+	char *mem = t->race->vm->mem;
+	unsigned long i;
+
+	while (!race_over(t)) {
+		if (madvise(mem, HTAB_MEM_SIZE, MADV_DONTNEED))
+			return racer_fails(t, "madvise", -errno);
+		for (i = 0; i < HTAB_MEM_SIZE; i += 4096)
+			mem[i] = 1;
+		t->count++;
+	}
+	return NULL;
+}
+
+/* Memory is taken from the guest while the entries that map it go away */
+TEST_F_TIMEOUT(htab, memory_unmapped_against_allocate, RACE_TIMEOUT)
+{
+	struct race race = { .vm = &self->vm };
+	struct racer t = {};
+	struct hpte e = hpte_of(0, 0);
+	uint64_t begin = now_ms();
+	unsigned int i, k;
+
+	ASSERT_EQ(0, htab_allocate(&self->vm, HTAB_ORDER));
+	ASSERT_EQ(0, htab_add_memory(&self->vm));
+	stream_header(&self->s, 0, HTAB_MEM_SIZE >> 16, 0);
+	for (k = 0; k < HTAB_MEM_SIZE >> 16; k++)
+		stream_entry(&self->s, e.v, (e.r & ~HPTE_R_RPN) | k << 16);
+	START(&t, 1, unmap_thread, 0);
+	for (i = 0; race_goes_on(begin); i++) {
+		int fd;
+
+		ASSERT_EQ(0, htab_allocate(&self->vm, i % 2 ? HTAB_ORDER : MAX_ORDER));
+		fd = htab_writer(&self->vm);
+		ASSERT_LE(0, fd);
+		ASSERT_EQ(self->s.len, stream_write(&self->s, fd));
+		close(fd);
+	}
+	STOP(&t, 1);
+}
+
+/* On hash hosts there is no table yet, which mainline takes for one of order 0 */
+TEST_F(htab, allocate_of_order_0)
+{
+	EXPECT_EQ(-EINVAL, htab_allocate(&self->vm, 0));
+	EXPECT_EQ(0, htab_allocate(&self->vm, HTAB_ORDER));
+}
+
 struct flipper {
 	struct race race;
 	struct racer t;

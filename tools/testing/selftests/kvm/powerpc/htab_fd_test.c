@@ -488,6 +488,43 @@ TEST_F(htab, start_index_past_the_end)
  * Reading: the table is replaced
  */
 
+/*
+ * QEMU reads for 5 ms and goes on another time: in the end, with the guest
+ * stopped, until it gets 0. Here it has left off where no more changes are.
+ */
+TEST_F(htab, pass_left_in_the_middle)
+{
+	enum { N = (HTAB_QEMU_BUF - HTAB_HEADER) / HTAB_ENTRY };
+	ssize_t n;
+
+	TABLE(HTAB_ORDER);
+	FILL(0, 3000, 0);
+	READER();
+	DRAIN_AND_COMPARE();
+	FILL(1000, N, 1);
+	n = xread(self->reader, self->buf, HTAB_QEMU_BUF);
+	ASSERT_LT(0, n);
+	ASSERT_EQ(0, model_replay(&self->got, self->buf, n));
+	FILL(5, 1, 2);
+	while ((n = xread(self->reader, self->buf, HTAB_QEMU_BUF)) > 0)
+		ASSERT_EQ(0, model_replay(&self->got, self->buf, n));
+	ASSERT_EQ(0, n);
+	ASSERT_EQ(-1, model_differ(&self->want, &self->got));
+}
+
+/* Mainline has freed the table by the time that it looks at the order */
+TEST_F(htab, allocate_of_bad_order)
+{
+	static const unsigned int orders[] = { 0, 1, 17, 47, 64, 0x80000018, ~0U };
+	unsigned int i;
+
+	TABLE(HTAB_ORDER);
+	FILL(5, 3, 0);
+	for (i = 0; i < ARRAY_SIZE(orders); i++)
+		EXPECT_EQ(-EINVAL, htab_allocate(&self->vm, orders[i]));
+	TABLE_IS(&self->want);
+}
+
 /* Fault 6: mainline says that nothing has changed */
 TEST_F(htab, reset_at_same_order)
 {
