@@ -137,7 +137,7 @@ TEST_F(htab, cost_of_restore)
 		total += cost_now(cost) - begin;
 		stream_reset(&self->s);
 	}
-	COST_IS_UNDER(450, total, i, "restore, an HPTE");
+	COST_IS_UNDER(600, total, i, "restore, an HPTE");
 }
 
 TEST_HARNESS_MAIN

@@ -310,6 +310,7 @@ TEST_F_TIMEOUT(htab, readers_against_hypercalls, RACE_TIMEOUT)
 	enum { NR = 3 };
 	struct race race = { .vm = &self->vm };
 	struct racer t[NR] = {}, guest = { .race = &race };
+	uint64_t *control, begin;
 
 	TABLE(HTAB_ORDER);
 	ASSERT_EQ(0, guest_create(&self->vm));
@@ -319,8 +320,14 @@ TEST_F_TIMEOUT(htab, readers_against_hypercalls, RACE_TIMEOUT)
 	ASSERT_LE(0, guest.number);
 	START(t, NR, faithful_thread, htab_reader(&self->vm));
 	ASSERT_EQ(0, pthread_create(&guest.thread, NULL, churn_thread, &guest));
-	usleep(RACE_MS * 1000);
-	__atomic_store_n((uint64_t *)((char *)self->vm.mem + GUEST_CONTROL), 1, __ATOMIC_RELAXED);
+	begin = now_ms();
+	/* A round takes long on a kernel that checks itself: one there has to be */
+	control = (uint64_t *)((char *)self->vm.mem + GUEST_CONTROL);
+	while (race_goes_on(begin) || !__atomic_load_n(&control[1], __ATOMIC_RELAXED)) {
+		ASSERT_GT(RACE_TIMEOUT * 1000 / 2, now_ms() - begin);
+		usleep(10000);
+	}
+	__atomic_store_n(control, 1, __ATOMIC_RELAXED);
 	STOP(&guest, 1);
 	STOP(t, NR);
 	READERS_ARE_RIGHT(t, NR);
