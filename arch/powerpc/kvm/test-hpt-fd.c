@@ -97,7 +97,8 @@ struct fake {
 	/* Kept by the flavour. */
 	bool held;
 	unsigned int held_flags;
-	unsigned long nr_put;	/* HPTEs, since it is held */
+	unsigned long nr_put;	/* HPTEs, since it is held, ... */
+	unsigned long put_end;	/* ... and the one behind the last */
 	unsigned int puts;
 	const char *misuse;
 
@@ -135,12 +136,13 @@ static int fake_call(struct fake *f, enum call at, unsigned long index)
 	return f->hook ? f->hook(f, at, index) : 0;
 }
 
-static void fake_check_range(struct fake *f, unsigned long first,
-			     unsigned long n)
+static bool fake_in_range(struct fake *f, unsigned long first, unsigned long n)
 {
+	bool good = f->hptes && first <= f->nr && n <= f->nr - first;
+
 	fake_require(f, f->held, "used while it was not held");
-	fake_require(f, first <= f->nr && n <= f->nr - first,
-		     "used beyond the end of the table");
+	fake_require(f, good, "used beyond the end of the table");
+	return good;
 }
 
 static int fake_hold(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
@@ -156,6 +158,7 @@ static int fake_hold(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 	f->held = true;
 	f->held_flags = flags;
 	f->nr_put = 0;
+	f->put_end = ULONG_MAX;
 	hold->nr = f->nr;
 	hold->mmu_ready = 12345;
 	return 0;
@@ -179,7 +182,8 @@ static void fake_harvest(struct kvm *kvm, unsigned long first,
 	struct fake *f = to_fake(kvm);
 	unsigned long i;
 
-	fake_check_range(f, first, end - first);
+	if (!fake_in_range(f, first, end - first))
+		return;
 	fake_require(f, end - first <= STRETCH, "harvested for too long");
 	fake_call(f, AT_HARVEST, first);
 	for (i = first; (i = find_next_bit(f->log, end, i)) < end; i++) {
@@ -216,7 +220,8 @@ static unsigned long fake_get_valid(struct kvm *kvm, unsigned long first,
 	struct fake *f = to_fake(kvm);
 	unsigned long i;
 
-	fake_check_range(f, first, n);
+	if (!fake_in_range(f, first, n))
+		return 0;
 	fake_call(f, AT_GET, first);
 	for (i = 0; i < n; i++) {
 		struct kvm_hpt_entry hpte;
@@ -240,7 +245,8 @@ static unsigned long fake_count_invalid(struct kvm *kvm, unsigned long first,
 	struct fake *f = to_fake(kvm);
 	unsigned long i;
 
-	fake_check_range(f, first, n);
+	if (!fake_in_range(f, first, n))
+		return 0;
 	fake_call(f, AT_COUNT, first);
 	for (i = 0; i < n; i++)
 		if (fake_view(f, first + i, bolted).v)
@@ -255,6 +261,19 @@ static void fake_changed(struct fake *f, unsigned long index)
 	model_changed(f, index);
 }
 
+/* May a record, or what is invalid of it, be put here? */
+static bool fake_may_put(struct fake *f, unsigned long first, unsigned long n)
+{
+	fake_require(f, f->held_flags & KVMPPC_HPT_WRITE,
+		     "written while it was held for reading");
+	fake_require(f, n, "called for no HPTE");
+	fake_require(f, f->nr_put < STRETCH || first == f->put_end,
+		     "held for too long");
+	f->nr_put += n;
+	f->put_end = first + n;
+	return fake_in_range(f, first, n);
+}
+
 static int fake_put_valid(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 			  unsigned long first, unsigned long n,
 			  const struct kvm_hpt_entry *hptes)
@@ -263,12 +282,8 @@ static int fake_put_valid(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 	unsigned long i;
 	int err;
 
-	fake_check_range(f, first, n);
-	fake_require(f, f->held_flags & KVMPPC_HPT_WRITE,
-		     "written while it was held for reading");
-	fake_require(f, n, "called for no HPTE");
-	fake_require(f, f->nr_put < STRETCH, "held for too long");
-	f->nr_put += n;
+	if (!fake_may_put(f, first, n))
+		return -ENXIO;
 	f->puts++;
 	err = fake_call(f, AT_PUT, first);
 	if (err)
@@ -288,9 +303,8 @@ static void fake_put_invalid(struct kvm *kvm, unsigned long first,
 	struct fake *f = to_fake(kvm);
 	unsigned long i;
 
-	fake_check_range(f, first, n);
-	fake_require(f, f->held_flags & KVMPPC_HPT_WRITE,
-		     "written while it was held for reading");
+	if (!fake_may_put(f, first, n))
+		return;
 	for (i = first; i < first + n; i++) {
 		f->hptes[i] = (struct kvm_hpt_entry){};
 		fake_changed(f, i);
@@ -793,7 +807,10 @@ static void test_open(struct kunit *test)
 		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, file);
 		KUNIT_EXPECT_EQ(test, !!(file->f_mode & FMODE_READ), reads);
 		KUNIT_EXPECT_EQ(test, !!(file->f_mode & FMODE_WRITE), !reads);
+		/* No position: no pread() or pwrite() either. */
 		KUNIT_EXPECT_EQ(test, vfs_llseek(file, 0, SEEK_SET), -ESPIPE);
+		KUNIT_EXPECT_FALSE(test,
+				   file->f_mode & (FMODE_PREAD | FMODE_PWRITE));
 		KUNIT_EXPECT_EQ(test, refcount_read(&f->kvm.users_count), 2);
 		KUNIT_EXPECT_EQ(test,
 				atomic_read(&f->kvm.arch.hpte_mod_interest),
@@ -1571,24 +1588,31 @@ static void test_read_reset_under_way(struct kunit *test)
 
 	/* Between two stretches: what was gathered is of the old table. */
 	for (start = 0; start < 2; start++) {
-		for (after = 0; after < 3 - start; after++) {
-			struct reader *r;
+		struct reader *r;
 
+		for (after = 0; after < 3 - start; after++) {
 			fake_table(f, 3 * STRETCH);
 			r = open_reader(f, 0, 0, start * 5000);
 			fake_arm(f, hook_reset, AT_HOLD, after);
 			reader_read(r, BUF_SIZE);
 			KUNIT_EXPECT_NULL(test, f->hook);
 			reader_drain(r, BUF_SIZE);
+			close_reader(r);
+		}
 
-			/* In a later pass, too. */
+		/* In a later pass, even where that has just been. */
+		fake_table(f, 3 * STRETCH);
+		r = open_reader(f, 0, 0, start * 5000);
+		for (after = 0; after < 3; after++) {
+			reader_drain(r, BUF_SIZE);
 			fake_set(f, 10, VALID);
+			fake_set_range(f, 4990, 5000, VALID);
 			fake_arm(f, hook_reset, AT_HOLD, after);
 			reader_read(r, BUF_SIZE);
 			KUNIT_EXPECT_NULL(test, f->hook);
 			reader_drain(r, BUF_SIZE);
-			close_reader(r);
 		}
+		close_reader(r);
 	}
 }
 
@@ -2091,6 +2115,10 @@ static void test_write_index_overflow(struct kunit *test)
 		{ U32_MAX - 65534, 0, 65535 }, { U32_MAX - 63, 64, 64 },
 		{ 1U << 31, 1, 0 }, { 1U << 31, 0, 65535 },
 	};
+	static const struct kvm_get_htab_header large[] = {
+		{ U32_MAX, 2, 0 }, { U32_MAX, 0, 2 }, { U32_MAX, 1, 1 },
+		{ U32_MAX - 5, 3, 4 }, { U32_MAX, 65535, 65535 },
+	};
 	static const struct kvm_get_htab_header good[] = {
 		{ 63, 0, 0 }, { 63, 1, 0 }, { 63, 0, 1 }, { 62, 1, 1 },
 		{ 0, 64, 0 }, { 0, 0, 64 }, { 0, 63, 1 }, { 0, 1, 63 },
@@ -2121,6 +2149,22 @@ static void test_write_index_overflow(struct kunit *test)
 		KUNIT_EXPECT_EQ_MSG(test, writer_write(f, len), len,
 				    "case %u", i);
 	}
+	close_writer(f);
+
+	/* The largest table of all is one in name only. */
+	fake_table(f, 0);
+	f->nr = 1UL << 32;
+	open_writer(f);
+	for (i = 0; i < ARRAY_SIZE(large); i++) {
+		len = add_record(f, 0, large[i].index, large[i].n_valid,
+				 large[i].n_invalid);
+		KUNIT_EXPECT_EQ_MSG(test,
+				    kernel_write(f->writer, f->want, len, NULL),
+				    -EINVAL, "case %u", i);
+	}
+	len = add_record(f, 0, U32_MAX, 0, 0);
+	KUNIT_EXPECT_EQ(test, kernel_write(f->writer, f->want, len, NULL), len);
+	f->nr = 0;
 }
 
 static void test_write_empty_record(struct kunit *test)
@@ -2404,6 +2448,21 @@ static void test_write_across_buffers(struct kunit *test)
 	}
 }
 
+/* However much there is to do, the table is given up now and then. */
+static void test_write_many(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	unsigned int i;
+	size_t len = 0;
+
+	fake_table(f, 10000);
+	fake_fill(f, all, uneven);
+	open_writer(f);
+	for (i = 0; i < 500; i++)
+		len = add_record(f, len, i, i % 5, i % 7 ? i : 9 * i);
+	KUNIT_EXPECT_EQ(test, writer_write(f, len), len);
+}
+
 static void test_write_segments(struct kunit *test)
 {
 	struct fake *f = test->priv;
@@ -2640,6 +2699,7 @@ static struct kunit_case hpt_fd_cases[] = {
 	KUNIT_CASE(test_write_other_process),
 	KUNIT_CASE(test_write_long_records),
 	KUNIT_CASE(test_write_across_buffers),
+	KUNIT_CASE(test_write_many),
 	KUNIT_CASE(test_write_segments),
 	KUNIT_CASE(test_write_fault),
 	KUNIT_CASE(test_write_at_random),
