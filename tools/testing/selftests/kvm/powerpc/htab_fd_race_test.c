@@ -506,7 +506,7 @@ TEST_F_TIMEOUT(htab, memory_unmapped_against_allocate, RACE_TIMEOUT)
 	STOP(&t, 1);
 }
 
-/* On hash hosts there is no table yet, which mainline takes for one of order 0 */
+/* There is no table yet, which mainline takes for one of order 0 */
 TEST_F(htab, allocate_of_order_0)
 {
 	EXPECT_EQ(-EINVAL, htab_allocate(&self->vm, 0));
