@@ -205,7 +205,7 @@ static unsigned long hpt_hv_count_invalid(struct kvm *kvm, unsigned long first,
 		u64 v = be64_to_cpu(READ_ONCE(hpt_hv_hpte(kvm, first + i)[0]));
 
 		if (v & (HPTE_V_VALID | HPTE_V_ABSENT | HPTE_V_HVLOCK) &&
-		    !(bolted && !(v & (HPTE_V_BOLTED | HPTE_V_HVLOCK))))
+		    (!bolted || v & (HPTE_V_BOLTED | HPTE_V_HVLOCK)))
 			break;
 	}
 	return i;
@@ -254,13 +254,12 @@ static void hpt_hv_put_back(struct kvm *kvm, unsigned long index,
 	struct revmap_entry *rev = &kvm->arch.hpt.rev[index];
 	__be64 *hptep = hpt_hv_hpte(kvm, index);
 	unsigned long hr;
+	bool changed;
 
 	if (hpt_hv_enter(kvm, index, v, r) == H_SUCCESS)
 		return;
 
-	preempt_disable();
-	while (!try_lock_hpte(hptep, HPTE_V_HVLOCK))
-		cpu_relax();
+	hpt_hv_lock(kvm, index, &changed);
 	rev->guest_rpte = r;
 	note_hpte_modification(kvm, rev, index);
 	hr = r & (HPTE_R_PP0 | (kvmppc_actual_pgsz(v, r) - 1));
@@ -317,11 +316,8 @@ static int hpt_hv_put_valid(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 				err = -ENOMEM;
 				break;
 			}
-			hpt_hv_remove(kvm, first + i, hpte);
-			replaced[nr_replaced].index = first + i;
-			replaced[nr_replaced].hpte[0] = hpte[0];
-			replaced[nr_replaced].hpte[1] = hpte[1];
-			nr_replaced++;
+			hpt_hv_remove(kvm, first + i, replaced[nr_replaced].hpte);
+			replaced[nr_replaced++].index = first + i;
 		}
 		if (hpt_hv_enter(kvm, first + i, v, r) != H_SUCCESS) {
 			err = -EIO;
@@ -342,7 +338,7 @@ static int hpt_hv_put_valid(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 					replaced[i].hpte[1]);
 			cond_resched();
 		}
-	} else if (!hold->mmu_ready) {
+	} else {
 		for (i = 0; i < n && !hold->mmu_ready; i++) {
 			u64 v = be64_to_cpu(hptes[i].v);
 
