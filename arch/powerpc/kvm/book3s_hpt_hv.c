@@ -211,15 +211,6 @@ static unsigned long hpt_hv_count_invalid(struct kvm *kvm, unsigned long first,
 	return i;
 }
 
-/* What H_ENTER would refuse whatever the host has mapped, PAPR 14.5.4.1.2. */
-static bool hpt_hv_acceptable(u64 v, u64 r)
-{
-	/* B = 0b1x is reserved, and would end up in the operand of a tlbie. */
-	if ((v >> HPTE_V_SSIZE_SHIFT) & 2)
-		return false;
-	return kvmppc_hpte_base_page_shift(v, r) > 0;
-}
-
 /* H_ENTER with H_EXACT, into an HPTE that is not valid. */
 static long hpt_hv_enter(struct kvm *kvm, unsigned long index,
 			 unsigned long v, unsigned long r)
@@ -299,8 +290,8 @@ static int hpt_hv_put_valid(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 	int idx;
 
 	for (i = 0; i < n; i++)
-		if (!hpt_hv_acceptable(be64_to_cpu(hptes[i].v),
-				       be64_to_cpu(hptes[i].r)))
+		if (!kvmppc_hpte_acceptable(be64_to_cpu(hptes[i].v),
+					    be64_to_cpu(hptes[i].r)))
 			return -EINVAL;
 
 	idx = srcu_read_lock(&kvm->srcu);

@@ -1,0 +1,473 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The HPT that PR KVM keeps for a PAPR guest, and its side of the HPT file
+ * descriptor (book3s_hpt_fd.c).
+ *
+ * A VM gets such a table by KVM_PPC_ALLOCATE_HTAB and has one from then on; one
+ * that never asks has its table in the memory of userspace, where SDR1 says.
+ * What is in the table is what the guest sees: PR KVM runs the guest by shadow
+ * HPTEs, in the hpte_cache of each vCPU, and sets R and C itself, in
+ * kvmppc_mmu_book3s_64_xlate(), as it makes them.
+ *
+ * kvm->arch.hpt_mutex protects the table, kvm->arch.hpt, its change log and the
+ * table that is prepared for a resize, kvm->arch.hpt_prepared.  It is what
+ * kvmppc_hpt_ops.hold takes.  kvm->mmu_lock nests inside it, for the flush of
+ * shadow HPTEs.  That a VM has a table, once seen, stays true.
+ */
+
+#include <linux/bitops.h>
+#include <linux/kvm_host.h>
+#include <linux/mutex.h>
+#include <linux/sched.h>
+#include <linux/sizes.h>
+#include <linux/vmalloc.h>
+#include <asm/book3s/64/mmu-hash.h>
+#include <asm/kvm_book3s.h>
+#include <asm/kvm_book3s_64.h>
+#include <asm/kvm_ppc.h>
+
+#include "book3s.h"
+#include "book3s_hpt.h"
+
+/* PAPR 14.5.4: what an HPT's size can be, log2 of bytes */
+#define HPT_PR_MIN_ORDER	18
+#define HPT_PR_MAX_ORDER	46
+
+static bool hpt_pr_order_ok(u32 order)
+{
+	return order >= HPT_PR_MIN_ORDER && order <= HPT_PR_MAX_ORDER;
+}
+
+/**
+ * kvmppc_hpt_pr_hpte - the place of an HPTE in the kernel's HPT
+ * @kvm:	a VM that has such a table
+ * @index:	the HPTE, inside the table
+ *
+ * Context: hpt_mutex is held.
+ * Return: its two doublewords, big-endian
+ */
+__be64 *kvmppc_hpt_pr_hpte(struct kvm *kvm, unsigned long index)
+{
+	lockdep_assert_held(&kvm->arch.hpt_mutex);
+	return (__be64 *)kvm->arch.hpt.virt + 2 * index;
+}
+
+/**
+ * kvmppc_hpt_pr_changed - log a change of an HPTE
+ * @kvm:	a VM that has its HPT in the kernel
+ * @index:	the HPTE, inside the table
+ *
+ * Context: hpt_mutex is held since before the change.
+ */
+void kvmppc_hpt_pr_changed(struct kvm *kvm, unsigned long index)
+{
+	lockdep_assert_held(&kvm->arch.hpt_mutex);
+	if (atomic_read(&kvm->arch.hpte_mod_interest))
+		__set_bit(index, kvm->arch.hpt.changes);
+}
+
+/**
+ * kvmppc_hpt_pr_used - is it the kernel that has a vCPU's HPT?
+ * @vcpu:	the vCPU
+ *
+ * Context: any; if hpt_mutex is not held the answer may be a late "no".
+ */
+bool kvmppc_hpt_pr_used(struct kvm_vcpu *vcpu)
+{
+	return vcpu->arch.papr_enabled && READ_ONCE(vcpu->kvm->arch.hpt.virt);
+}
+
+/**
+ * kvmppc_hpt_pr_set - change an HPTE of the kernel's HPT
+ * @kvm:	a VM that has such a table
+ * @index:	the HPTE, inside the table
+ * @v:		its first doubleword, acceptable together with @r if it is valid
+ * @r:		its second
+ *
+ * Shadow HPTEs are not flushed.
+ *
+ * Context: hpt_mutex is held.
+ */
+void kvmppc_hpt_pr_set(struct kvm *kvm, unsigned long index, u64 v, u64 r)
+{
+	__be64 *hptep = kvmppc_hpt_pr_hpte(kvm, index);
+
+	/* HV KVM has other uses for these bits, a guest has none. */
+	hptep[0] = cpu_to_be64(v & ~(HPTE_V_HVLOCK | HPTE_V_ABSENT));
+	hptep[1] = cpu_to_be64(r & ~HPTE_GR_RESERVED);
+	kvmppc_hpt_pr_changed(kvm, index);
+}
+
+/* Drop the shadow HPTEs that a valid HPTE has brought forth. */
+static void hpt_pr_flush(struct kvm *kvm, unsigned long index)
+{
+	__be64 *hptep = kvmppc_hpt_pr_hpte(kvm, index);
+	struct kvm_vcpu *vcpu = kvm_get_vcpu(kvm, 0);
+	unsigned long rb;
+
+	/* It takes any vCPU to flush all; without one there are none. */
+	if (vcpu) {
+		rb = compute_tlbie_rb(be64_to_cpu(hptep[0]),
+				      be64_to_cpu(hptep[1]), index);
+		vcpu->arch.mmu.tlbie(vcpu, rb, rb & 1);
+	}
+}
+
+static void hpt_pr_flush_all(struct kvm *kvm)
+{
+	struct kvm_vcpu *vcpu;
+	unsigned long i;
+
+	kvmppc_mmu_outdate_faults(kvm);
+	kvm_for_each_vcpu(i, vcpu, kvm)
+		kvmppc_mmu_pte_flush(vcpu, 0, 0);
+}
+
+/*
+ * The memory is the caller's, who may ask for too much: it fails rather than
+ * have others killed.
+ */
+static int hpt_pr_alloc(struct kvm_hpt_info *hpt, u32 order)
+{
+	const gfp_t gfp = GFP_KERNEL_ACCOUNT | __GFP_ZERO |
+			  __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
+	void *table, *changes;
+
+	table = __vmalloc(BIT(order), gfp);
+	changes = __vmalloc(BITS_TO_LONGS(BIT(order - 4)) * sizeof(long), gfp);
+	if (!table || !changes) {
+		vfree(table);
+		vfree(changes);
+		return -ENOMEM;
+	}
+	hpt->virt = (unsigned long)table;
+	hpt->changes = changes;
+	hpt->order = order;
+	return 0;
+}
+
+static void hpt_pr_release(struct kvm_hpt_info *hpt)
+{
+	vfree((void *)hpt->virt);
+	vfree(hpt->changes);
+	*hpt = (struct kvm_hpt_info){};
+}
+
+static void hpt_pr_clear(struct kvm_hpt_info *hpt)
+{
+	unsigned long at;
+
+	for (at = 0; at < BIT(hpt->order); at += SZ_256K) {
+		memset((void *)hpt->virt + at, 0, SZ_256K);
+		cond_resched();
+	}
+}
+
+/* Put a table in the place of the one there is. */
+static void hpt_pr_install(struct kvm *kvm, struct kvm_hpt_info *hpt)
+{
+	swap(kvm->arch.hpt, *hpt);
+	hpt_pr_flush_all(kvm);
+	kvmppc_hpt_replaced(kvm, kvm->arch.hpt.order);
+	hpt_pr_release(hpt);
+}
+
+/**
+ * kvmppc_hpt_pr_allocate - KVM_PPC_ALLOCATE_HTAB
+ * @kvm:	the VM
+ * @order:	log2 of the size in bytes of the table that it is to have
+ *
+ * Return: 0, and the table is empty; or -EINVAL for an impossible order, -EBUSY
+ * if a vCPU runs, -ENOMEM or -EINTR, and nothing has changed.
+ */
+int kvmppc_hpt_pr_allocate(struct kvm *kvm, u32 order)
+{
+	struct kvm_hpt_info hpt = {};
+	struct kvm_vcpu *vcpu;
+	unsigned long i;
+	int err = 0;
+
+	if (!hpt_pr_order_ok(order))
+		return -EINVAL;
+	if (mutex_lock_killable(&kvm->arch.hpt_mutex))
+		return -EINTR;
+
+	/*
+	 * To take the guest's translations away while it runs is a mistake.
+	 * The host has nothing to fear from it: a vCPU that begins to run now
+	 * looks at the table under hpt_mutex.
+	 */
+	kvm_for_each_vcpu(i, vcpu, kvm)
+		if (READ_ONCE(vcpu->wants_to_run))
+			err = -EBUSY;
+
+	if (!err && order != kvm->arch.hpt.order)
+		err = hpt_pr_alloc(&hpt, order);
+	if (!err) {
+		hpt_pr_release(&kvm->arch.hpt_prepared);
+		if (hpt.virt) {
+			hpt_pr_install(kvm, &hpt);
+		} else {
+			hpt_pr_clear(&kvm->arch.hpt);
+			hpt_pr_flush_all(kvm);
+			kvmppc_hpt_replaced(kvm, order);
+		}
+	}
+	mutex_unlock(&kvm->arch.hpt_mutex);
+	return err;
+}
+
+/**
+ * kvmppc_hpt_pr_destroy - free what a VM has of HPTs
+ * @kvm:	the VM, of which nobody else knows any more
+ */
+void kvmppc_hpt_pr_destroy(struct kvm *kvm)
+{
+	hpt_pr_release(&kvm->arch.hpt_prepared);
+	hpt_pr_release(&kvm->arch.hpt);
+}
+
+/**
+ * kvmppc_hpt_pr_resize_prepare - KVM_PPC_RESIZE_HPT_PREPARE
+ * @kvm:	the VM
+ * @rhpt:	the order wanted, 0 to give up what was prepared
+ *
+ * Unlike HV KVM this does not go on in the background, so that the memory is
+ * accounted to the VM's process.
+ *
+ * See H_RESIZE_HPT_PREPARE, PAPR 14.5.4.7.
+ *
+ * Return: 0 when the table is ready, or -EINVAL, -ENOMEM or -EINTR
+ */
+int kvmppc_hpt_pr_resize_prepare(struct kvm *kvm,
+				 const struct kvm_ppc_resize_hpt *rhpt)
+{
+	struct kvm_hpt_info *prepared = &kvm->arch.hpt_prepared;
+	int err = 0;
+
+	if (rhpt->flags || (rhpt->shift && !hpt_pr_order_ok(rhpt->shift)))
+		return -EINVAL;
+	if (mutex_lock_killable(&kvm->arch.hpt_mutex))
+		return -EINTR;
+
+	if (!kvm->arch.hpt.virt) {
+		err = -EINVAL;
+	} else if (prepared->order != rhpt->shift) {
+		hpt_pr_release(prepared);
+		if (rhpt->shift)
+			err = hpt_pr_alloc(prepared, rhpt->shift);
+	}
+	mutex_unlock(&kvm->arch.hpt_mutex);
+	return err;
+}
+
+/*
+ * The hash of what a valid HPTE maps, to as many bits as matter for any table.
+ *
+ * An HPTE does not have the bits of the virtual address below 2^23, but, for
+ * pages smaller than that, its place in the present table, of at least 2^11
+ * HPTEGs, does: they are XORed into the low bits of the hash.
+ */
+static unsigned long hpt_pr_hash(u64 v, u64 r, unsigned long index)
+{
+	unsigned long vpn = HPTE_V_AVPN_VAL(v & HPTE_V_AVPN) << (23 - VPN_SHIFT);
+	int shift = kvmppc_hpte_base_page_shift(v, r);
+	unsigned long hpteg = index / HPTES_PER_GROUP;
+	unsigned long hash, low;
+
+	if (v & HPTE_V_SECONDARY)
+		hpteg = ~hpteg;
+	hash = hpt_hash(vpn, shift, v >> HPTE_V_SSIZE_SHIFT);
+	if (shift < 23) {
+		low = BIT(23 - shift) - 1;
+		hash = (hash & ~low) | (hpteg & low);
+	}
+	return hash;
+}
+
+/* Copy a valid HPTE into another table, to where it belongs there. */
+static int hpt_pr_rehash(struct kvm_hpt_info *to, u64 v, u64 r,
+			 unsigned long index)
+{
+	unsigned long hash = hpt_pr_hash(v, r, index);
+	unsigned long i;
+	__be64 *hptep;
+
+	if (v & HPTE_V_SECONDARY)
+		hash = ~hash;
+	hptep = (__be64 *)to->virt +
+		2 * HPTES_PER_GROUP * (hash & kvmppc_hpt_mask(to));
+	for (i = 0; i < HPTES_PER_GROUP; i++, hptep += 2) {
+		if (hptep[0] & cpu_to_be64(HPTE_V_VALID))
+			continue;
+		hptep[0] = cpu_to_be64(v);
+		hptep[1] = cpu_to_be64(r);
+		return 0;
+	}
+	return -ENOSPC;
+}
+
+/* Bolted HPTEs stay, the guest is to be ready for the loss of all others. */
+static int hpt_pr_rehash_all(struct kvm *kvm, struct kvm_hpt_info *to)
+{
+	const u64 want = HPTE_V_VALID | HPTE_V_BOLTED;
+	unsigned long i;
+	int err;
+
+	for (i = 0; i < kvmppc_hpt_npte(&kvm->arch.hpt); i++) {
+		__be64 *hptep = kvmppc_hpt_pr_hpte(kvm, i);
+		u64 v = be64_to_cpu(hptep[0]);
+
+		if ((v & want) == want) {
+			err = hpt_pr_rehash(to, v, be64_to_cpu(hptep[1]), i);
+			if (err)
+				return err;
+		}
+		if (!(i % 1024))
+			cond_resched();
+	}
+	return 0;
+}
+
+/**
+ * kvmppc_hpt_pr_resize_commit - KVM_PPC_RESIZE_HPT_COMMIT
+ * @kvm:	the VM
+ * @rhpt:	the order of the table that has been prepared
+ *
+ * vCPUs that run are kept waiting only if they need the table meanwhile.
+ * Whether this succeeds or not, what has been prepared is used up.
+ *
+ * See H_RESIZE_HPT_COMMIT, PAPR 14.5.4.8.
+ *
+ * Return: 0, -EINVAL, -EINTR, -ENXIO if no table of that order is prepared, or
+ * -ENOSPC if the bolted HPTEs have no place in it
+ */
+int kvmppc_hpt_pr_resize_commit(struct kvm *kvm,
+				const struct kvm_ppc_resize_hpt *rhpt)
+{
+	struct kvm_hpt_info *prepared = &kvm->arch.hpt_prepared;
+	int err;
+
+	if (rhpt->flags || (rhpt->shift && !hpt_pr_order_ok(rhpt->shift)))
+		return -EINVAL;
+	if (mutex_lock_killable(&kvm->arch.hpt_mutex))
+		return -EINTR;
+
+	if (!prepared->virt || prepared->order != rhpt->shift)
+		err = -ENXIO;
+	else
+		err = hpt_pr_rehash_all(kvm, prepared);
+	if (err)
+		hpt_pr_release(prepared);
+	else
+		hpt_pr_install(kvm, prepared);
+	mutex_unlock(&kvm->arch.hpt_mutex);
+	return err;
+}
+
+static int hpt_pr_hold(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
+		       unsigned int flags)
+{
+	if (flags & KVMPPC_HPT_NOINTR)
+		mutex_lock(&kvm->arch.hpt_mutex);
+	else if (mutex_lock_interruptible(&kvm->arch.hpt_mutex))
+		return -EINTR;
+	hold->nr = kvm->arch.hpt.virt ? kvmppc_hpt_npte(&kvm->arch.hpt) : 0;
+	return 0;
+}
+
+static void hpt_pr_unhold(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
+			  unsigned int flags)
+{
+	mutex_unlock(&kvm->arch.hpt_mutex);
+}
+
+static void hpt_pr_harvest(struct kvm *kvm, unsigned long first,
+			   unsigned long end)
+{
+	unsigned long *changes = kvm->arch.hpt.changes;
+	unsigned long i;
+
+	for (i = first; (i = find_next_bit(changes, end, i)) < end; i++) {
+		__clear_bit(i, changes);
+		kvmppc_hpt_changed(kvm, i);
+	}
+}
+
+static bool hpt_pr_valid(struct kvm *kvm, unsigned long index, bool bolted)
+{
+	const u64 want = HPTE_V_VALID | (bolted ? HPTE_V_BOLTED : 0);
+
+	return !(~kvmppc_hpt_pr_hpte(kvm, index)[0] & cpu_to_be64(want));
+}
+
+static unsigned long hpt_pr_get_valid(struct kvm *kvm, unsigned long first,
+				      unsigned long n, bool bolted,
+				      struct kvm_hpt_entry *hptes)
+{
+	unsigned long i;
+
+	for (i = 0; i < n && hpt_pr_valid(kvm, first + i, bolted); i++) {
+		__be64 *hptep = kvmppc_hpt_pr_hpte(kvm, first + i);
+
+		hptes[i].v = hptep[0];
+		hptes[i].r = hptep[1];
+	}
+	return i;
+}
+
+static unsigned long hpt_pr_count_invalid(struct kvm *kvm, unsigned long first,
+					  unsigned long n, bool bolted)
+{
+	unsigned long i;
+
+	for (i = 0; i < n; i++)
+		if (hpt_pr_valid(kvm, first + i, bolted))
+			break;
+	return i;
+}
+
+static int hpt_pr_put_valid(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
+			    unsigned long first, unsigned long n,
+			    const struct kvm_hpt_entry *hptes)
+{
+	unsigned long i;
+
+	for (i = 0; i < n; i++)
+		if (!kvmppc_hpte_acceptable(be64_to_cpu(hptes[i].v),
+					    be64_to_cpu(hptes[i].r)))
+			return -EINVAL;
+
+	for (i = 0; i < n; i++) {
+		if (hpt_pr_valid(kvm, first + i, false))
+			hpt_pr_flush(kvm, first + i);
+		kvmppc_hpt_pr_set(kvm, first + i, be64_to_cpu(hptes[i].v),
+				  be64_to_cpu(hptes[i].r));
+		cond_resched();
+	}
+	return 0;
+}
+
+static void hpt_pr_put_invalid(struct kvm *kvm, unsigned long first,
+			       unsigned long n)
+{
+	unsigned long i;
+
+	for (i = first; i < first + n; i++) {
+		if (hpt_pr_valid(kvm, i, false)) {
+			hpt_pr_flush(kvm, i);
+			kvmppc_hpt_pr_set(kvm, i, 0, 0);
+		}
+		cond_resched();
+	}
+}
+
+const struct kvmppc_hpt_ops kvmppc_hpt_pr_ops = {
+	.hold		= hpt_pr_hold,
+	.release	= hpt_pr_unhold,
+	.harvest	= hpt_pr_harvest,
+	.get_valid	= hpt_pr_get_valid,
+	.count_invalid	= hpt_pr_count_invalid,
+	.put_valid	= hpt_pr_put_valid,
+	.put_invalid	= hpt_pr_put_invalid,
+};
