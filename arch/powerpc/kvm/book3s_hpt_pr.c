@@ -29,7 +29,7 @@
 #include "book3s.h"
 #include "book3s_hpt.h"
 
-/* PAPR 14.5.4: what an HPT's size can be, log2 of bytes */
+/* What an HPT's size can be, log2 of bytes: Power ISA 2.07, Book III-S, 5.7.7 */
 #define HPT_PR_MIN_ORDER	18
 #define HPT_PR_MAX_ORDER	46
 
@@ -235,7 +235,7 @@ void kvmppc_hpt_pr_destroy(struct kvm *kvm)
  * Unlike HV KVM this does not go on in the background, so that the memory is
  * accounted to the VM's process.
  *
- * See H_RESIZE_HPT_PREPARE, PAPR 14.5.4.7.
+ * This is what the hypercall H_RESIZE_HPT_PREPARE asks for, a PAPR extension.
  *
  * Return: 0 when the table is ready, or -EINVAL, -ENOMEM or -EINTR
  */
@@ -337,7 +337,7 @@ static int hpt_pr_rehash_all(struct kvm *kvm, struct kvm_hpt_info *to)
  * vCPUs that run are kept waiting only if they need the table meanwhile.
  * Whether this succeeds or not, what has been prepared is used up.
  *
- * See H_RESIZE_HPT_COMMIT, PAPR 14.5.4.8.
+ * This is what the hypercall H_RESIZE_HPT_COMMIT asks for, a PAPR extension.
  *
  * Return: 0, -EINVAL, -EINTR, -ENXIO if no table of that order is prepared, or
  * -ENOSPC if the bolted HPTEs have no place in it
