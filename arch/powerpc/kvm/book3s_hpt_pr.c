@@ -67,17 +67,6 @@ void kvmppc_hpt_pr_changed(struct kvm *kvm, unsigned long index)
 }
 
 /**
- * kvmppc_hpt_pr_used - is it the kernel that has a vCPU's HPT?
- * @vcpu:	the vCPU
- *
- * Context: any; if hpt_mutex is not held the answer may be a late "no".
- */
-bool kvmppc_hpt_pr_used(struct kvm_vcpu *vcpu)
-{
-	return vcpu->arch.papr_enabled && READ_ONCE(vcpu->kvm->arch.hpt.virt);
-}
-
-/**
  * kvmppc_hpt_pr_set - change an HPTE of the kernel's HPT
  * @kvm:	a VM that has such a table
  * @index:	the HPTE, inside the table
