@@ -28,12 +28,14 @@
  *	One read or write at a time on a file descriptor.  Protects the fields
  *	of the reader or writer, with the exceptions below.  User memory is
  *	accessed under this lock only (so mmap_lock nests inside it).
- *  the table lock: kvmppc_hpt_ops.hold and .release (HV: mmu_setup_lock)
+ *  the table lock: kvmppc_hpt_ops.hold and .release
+ *	HV: mmu_setup_lock, PR: hpt_mutex.
  *	Keeps the table where and what it is.  Protects kvm->arch.hpt_watch,
  *	and of each reader in its list @node, @pending, @generation and
  *	@lineage.
  *  what the flavour needs for an HPTE
  *	HV: kvm->srcu, the HPTE's lock bit, the rmap chain's lock.
+ *	PR: kvm->mmu_lock, to flush its shadow HPTEs.
  */
 
 #include <linux/anon_inodes.h>

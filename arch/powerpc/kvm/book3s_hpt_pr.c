@@ -29,13 +29,9 @@
 #include "book3s.h"
 #include "book3s_hpt.h"
 
-/* What an HPT's size can be, log2 of bytes: Power ISA 2.07, Book III-S, 5.7.7 */
-#define HPT_PR_MIN_ORDER	18
-#define HPT_PR_MAX_ORDER	46
-
 static bool hpt_pr_order_ok(u32 order)
 {
-	return order >= HPT_PR_MIN_ORDER && order <= HPT_PR_MAX_ORDER;
+	return order >= PPC_MIN_HPT_ORDER && order <= PPC_MAX_HPT_ORDER;
 }
 
 /**
@@ -91,15 +87,11 @@ void kvmppc_hpt_pr_set(struct kvm *kvm, unsigned long index, u64 v, u64 r)
 static void hpt_pr_flush(struct kvm *kvm, unsigned long index)
 {
 	__be64 *hptep = kvmppc_hpt_pr_hpte(kvm, index);
-	struct kvm_vcpu *vcpu = kvm_get_vcpu(kvm, 0);
-	unsigned long rb;
 
-	/* It takes any vCPU to flush all; without one there are none. */
-	if (vcpu) {
-		rb = compute_tlbie_rb(be64_to_cpu(hptep[0]),
-				      be64_to_cpu(hptep[1]), index);
-		vcpu->arch.mmu.tlbie(vcpu, rb, rb & 1);
-	}
+	kvmppc_mmu_book3s_64_flush(kvm,
+				   compute_tlbie_rb(be64_to_cpu(hptep[0]),
+						    be64_to_cpu(hptep[1]),
+						    index));
 }
 
 static void hpt_pr_flush_all(struct kvm *kvm)
@@ -107,15 +99,14 @@ static void hpt_pr_flush_all(struct kvm *kvm)
 	struct kvm_vcpu *vcpu;
 	unsigned long i;
 
-	kvmppc_mmu_outdate_faults(kvm);
-	kvm_for_each_vcpu(i, vcpu, kvm)
+	kvmppc_mmu_outdate_walks(kvm);
+	kvm_for_each_vcpu(i, vcpu, kvm) {
 		kvmppc_mmu_pte_flush(vcpu, 0, 0);
+		cond_resched();
+	}
 }
 
-/*
- * The memory is the caller's, who may ask for too much: it fails rather than
- * have others killed.
- */
+/* If there is not enough memory, fail rather than have a process killed. */
 static int hpt_pr_alloc(struct kvm_hpt_info *hpt, u32 order)
 {
 	const gfp_t gfp = GFP_KERNEL_ACCOUNT | __GFP_ZERO |
@@ -123,10 +114,11 @@ static int hpt_pr_alloc(struct kvm_hpt_info *hpt, u32 order)
 	void *table, *changes;
 
 	table = __vmalloc(BIT(order), gfp);
+	if (!table)
+		return -ENOMEM;
 	changes = __vmalloc(BITS_TO_LONGS(BIT(order - 4)) * sizeof(long), gfp);
-	if (!table || !changes) {
+	if (!changes) {
 		vfree(table);
-		vfree(changes);
 		return -ENOMEM;
 	}
 	hpt->virt = (unsigned long)table;
@@ -152,13 +144,27 @@ static void hpt_pr_clear(struct kvm_hpt_info *hpt)
 	}
 }
 
-/* Put a table in the place of the one there is. */
+/*
+ * Exchange the table there is for another.
+ *
+ * Context: hpt_mutex is held.
+ */
 static void hpt_pr_install(struct kvm *kvm, struct kvm_hpt_info *hpt)
 {
 	swap(kvm->arch.hpt, *hpt);
 	hpt_pr_flush_all(kvm);
 	kvmppc_hpt_replaced(kvm, kvm->arch.hpt.order);
-	hpt_pr_release(hpt);
+}
+
+static bool hpt_pr_vcpu_runs(struct kvm *kvm)
+{
+	struct kvm_vcpu *vcpu;
+	unsigned long i;
+
+	kvm_for_each_vcpu(i, vcpu, kvm)
+		if (READ_ONCE(vcpu->wants_to_run))
+			return true;
+	return false;
 }
 
 /**
@@ -171,38 +177,45 @@ static void hpt_pr_install(struct kvm *kvm, struct kvm_hpt_info *hpt)
  */
 int kvmppc_hpt_pr_allocate(struct kvm *kvm, u32 order)
 {
-	struct kvm_hpt_info hpt = {};
-	struct kvm_vcpu *vcpu;
-	unsigned long i;
+	struct kvm_hpt_info hpt = {}, prepared = {};
 	int err = 0;
 
 	if (!hpt_pr_order_ok(order))
 		return -EINVAL;
-	if (mutex_lock_killable(&kvm->arch.hpt_mutex))
-		return -EINTR;
-
 	/*
 	 * To take the guest's translations away while it runs is a mistake.
-	 * The host has nothing to fear from it: a vCPU that begins to run now
-	 * looks at the table under hpt_mutex.
+	 * The host has nothing to fear from it: a vCPU that begins to run after
+	 * this looks at the table under hpt_mutex.
 	 */
-	kvm_for_each_vcpu(i, vcpu, kvm)
-		if (READ_ONCE(vcpu->wants_to_run))
-			err = -EBUSY;
+	if (hpt_pr_vcpu_runs(kvm))
+		return -EBUSY;
 
-	if (!err && order != kvm->arch.hpt.order)
+	/* Memory comes and goes without hpt_mutex, others wait for that. */
+	if (READ_ONCE(kvm->arch.hpt.order) != order) {
 		err = hpt_pr_alloc(&hpt, order);
-	if (!err) {
-		hpt_pr_release(&kvm->arch.hpt_prepared);
-		if (hpt.virt) {
-			hpt_pr_install(kvm, &hpt);
-		} else {
-			hpt_pr_clear(&kvm->arch.hpt);
-			hpt_pr_flush_all(kvm);
-			kvmppc_hpt_replaced(kvm, order);
-		}
+		if (err)
+			return err;
 	}
+
+	if (mutex_lock_killable(&kvm->arch.hpt_mutex)) {
+		hpt_pr_release(&hpt);
+		return -EINTR;
+	}
+	if (hpt.virt) {
+		hpt_pr_install(kvm, &hpt);
+	} else if (kvm->arch.hpt.order == order) {
+		hpt_pr_clear(&kvm->arch.hpt);
+		hpt_pr_flush_all(kvm);
+		kvmppc_hpt_replaced(kvm, order);
+	} else {
+		/* Resized meanwhile, so a vCPU must be running. */
+		err = -EBUSY;
+	}
+	if (!err)
+		swap(kvm->arch.hpt_prepared, prepared);
 	mutex_unlock(&kvm->arch.hpt_mutex);
+	hpt_pr_release(&hpt);
+	hpt_pr_release(&prepared);
 	return err;
 }
 
@@ -214,6 +227,15 @@ void kvmppc_hpt_pr_destroy(struct kvm *kvm)
 {
 	hpt_pr_release(&kvm->arch.hpt_prepared);
 	hpt_pr_release(&kvm->arch.hpt);
+}
+
+static int hpt_pr_swap_prepared(struct kvm *kvm, struct kvm_hpt_info *hpt)
+{
+	if (mutex_lock_killable(&kvm->arch.hpt_mutex))
+		return -EINTR;
+	swap(kvm->arch.hpt_prepared, *hpt);
+	mutex_unlock(&kvm->arch.hpt_mutex);
+	return 0;
 }
 
 /**
@@ -231,22 +253,26 @@ void kvmppc_hpt_pr_destroy(struct kvm *kvm)
 int kvmppc_hpt_pr_resize_prepare(struct kvm *kvm,
 				 const struct kvm_ppc_resize_hpt *rhpt)
 {
-	struct kvm_hpt_info *prepared = &kvm->arch.hpt_prepared;
-	int err = 0;
+	struct kvm_hpt_info hpt = {};
+	int err;
 
 	if (rhpt->flags || (rhpt->shift && !hpt_pr_order_ok(rhpt->shift)))
 		return -EINVAL;
-	if (mutex_lock_killable(&kvm->arch.hpt_mutex))
-		return -EINTR;
+	if (!READ_ONCE(kvm->arch.hpt.virt))
+		return -EINVAL;
+	if (READ_ONCE(kvm->arch.hpt_prepared.order) == rhpt->shift)
+		return 0;
 
-	if (!kvm->arch.hpt.virt) {
-		err = -EINVAL;
-	} else if (prepared->order != rhpt->shift) {
-		hpt_pr_release(prepared);
-		if (rhpt->shift)
-			err = hpt_pr_alloc(prepared, rhpt->shift);
-	}
-	mutex_unlock(&kvm->arch.hpt_mutex);
+	/* What was prepared before goes first, that may make room. */
+	err = hpt_pr_swap_prepared(kvm, &hpt);
+	hpt_pr_release(&hpt);
+	if (err || !rhpt->shift)
+		return err;
+
+	err = hpt_pr_alloc(&hpt, rhpt->shift);
+	if (!err)
+		err = hpt_pr_swap_prepared(kvm, &hpt);
+	hpt_pr_release(&hpt);
 	return err;
 }
 
@@ -259,7 +285,7 @@ int kvmppc_hpt_pr_resize_prepare(struct kvm *kvm,
  */
 static unsigned long hpt_pr_hash(u64 v, u64 r, unsigned long index)
 {
-	unsigned long vpn = HPTE_V_AVPN_VAL(v & HPTE_V_AVPN) << (23 - VPN_SHIFT);
+	unsigned long vpn = HPTE_V_AVPN_VAL(v) << (23 - VPN_SHIFT);
 	int shift = kvmppc_hpte_base_page_shift(v, r);
 	unsigned long hpteg = index / HPTES_PER_GROUP;
 	unsigned long hash, low;
@@ -274,19 +300,24 @@ static unsigned long hpt_pr_hash(u64 v, u64 r, unsigned long index)
 	return hash;
 }
 
-/* Copy a valid HPTE into another table, to where it belongs there. */
+/*
+ * Copy a valid HPTE into another table, to the HPTEG where it belongs there.
+ * In the HPTEG it keeps its place if it can, since guests may remember that:
+ * Linux does, for CONFIG_DEBUG_PAGEALLOC.
+ */
 static int hpt_pr_rehash(struct kvm_hpt_info *to, u64 v, u64 r,
 			 unsigned long index)
 {
-	unsigned long hash = hpt_pr_hash(v, r, index);
+	unsigned long hpteg = hpt_pr_hash(v, r, index);
 	unsigned long i;
-	__be64 *hptep;
 
 	if (v & HPTE_V_SECONDARY)
-		hash = ~hash;
-	hptep = (__be64 *)to->virt +
-		2 * HPTES_PER_GROUP * (hash & kvmppc_hpt_mask(to));
-	for (i = 0; i < HPTES_PER_GROUP; i++, hptep += 2) {
+		hpteg = ~hpteg;
+	hpteg &= kvmppc_hpt_mask(to);
+	for (i = index; i < index + HPTES_PER_GROUP; i++) {
+		__be64 *hptep = (__be64 *)to->virt +
+			2 * (hpteg * HPTES_PER_GROUP + i % HPTES_PER_GROUP);
+
 		if (hptep[0] & cpu_to_be64(HPTE_V_VALID))
 			continue;
 		hptep[0] = cpu_to_be64(v);
@@ -324,7 +355,7 @@ static int hpt_pr_rehash_all(struct kvm *kvm, struct kvm_hpt_info *to)
  * @rhpt:	the order of the table that has been prepared
  *
  * vCPUs that run are kept waiting only if they need the table meanwhile.
- * Whether this succeeds or not, what has been prepared is used up.
+ * What has been prepared is used up, unless the result is -EINVAL or -EINTR.
  *
  * This is what the hypercall H_RESIZE_HPT_COMMIT asks for, a PAPR extension.
  *
@@ -335,6 +366,7 @@ int kvmppc_hpt_pr_resize_commit(struct kvm *kvm,
 				const struct kvm_ppc_resize_hpt *rhpt)
 {
 	struct kvm_hpt_info *prepared = &kvm->arch.hpt_prepared;
+	struct kvm_hpt_info hpt = {};
 	int err;
 
 	if (rhpt->flags || (rhpt->shift && !hpt_pr_order_ok(rhpt->shift)))
@@ -342,15 +374,15 @@ int kvmppc_hpt_pr_resize_commit(struct kvm *kvm,
 	if (mutex_lock_killable(&kvm->arch.hpt_mutex))
 		return -EINTR;
 
-	if (!prepared->virt || prepared->order != rhpt->shift)
+	swap(*prepared, hpt);
+	if (!hpt.virt || hpt.order != rhpt->shift)
 		err = -ENXIO;
 	else
-		err = hpt_pr_rehash_all(kvm, prepared);
-	if (err)
-		hpt_pr_release(prepared);
-	else
-		hpt_pr_install(kvm, prepared);
+		err = hpt_pr_rehash_all(kvm, &hpt);
+	if (!err)
+		hpt_pr_install(kvm, &hpt);
 	mutex_unlock(&kvm->arch.hpt_mutex);
+	hpt_pr_release(&hpt);
 	return err;
 }
 
