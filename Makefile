@@ -3,7 +3,7 @@
 
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kvm-hpt-fd
 CONFIG ?= 64k-le
-MACHINE ?= powernv9
+MACHINE ?= $(if $(filter pr,$(FLAVOUR)),pseries9,powernv9)
 export CACHE CONFIG MACHINE
 
 .DEFAULT_GOAL := help
@@ -14,7 +14,8 @@ help:
 
 #: Main goals
 #:   make demo          set up, build, boot, and live-migrate a guest, from nothing
-#:                      MACHINE=powernv9 HOPS=3 GUEST_MEM=512M change it
+#:                      MACHINE=powernv9 HOPS=3 GUEST_MEM=512M change it,
+#:                      FLAVOUR=pr for PR; lab/demo help lists the rest
 #:   make check         every test; TESTS="kunit series" some of them
 #:   make check-base    the tests of the interface, against the unpatched kernel
 #:   make shell         a shell in a booted host, MACHINE=powernv8, powernv9,

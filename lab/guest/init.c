@@ -11,12 +11,19 @@
  *     succeeds;
  *   - a lost bolted entry: the kernel dies, which the console tells.
  *
- * Once a second it says on the console how it is:
+ * One worker on each processor does this. Once a second the first one says on
+ * the console how they are, which counts what the slowest has done:
  *   guest: beat 17, 131 processes, 6 checks of 62 MiB, sum 0x88190b9a5e3c0d12, whole
  * and from the first wrong word on "DAMAGED" in the place of "whole".
+ *
+ * With the argument "idle" there is little memory to check, and the workers do it
+ * once in SLEEP_S seconds, all at the same time; then there is a beat, and for
+ * the rest of these seconds they sleep.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -39,6 +46,9 @@
 #define SHARED		(4 * MIB)	/* part of the pool children inherit */
 #define PRIVATE		(2 * MIB)	/* what is mapped and unmapped again ... */
 #define PART		128UL		/* ... and the words written in each block */
+#define IDLE_POOL	(8 * MIB)	/* what an idle guest checks */
+#define SLEEP_S		8		/* migrate.c knows it, too */
+#define MAX_WORKERS	16
 
 /* The same addresses for every child: a stale translation would be used. */
 #define CHILD_BASE	((void *)0x200000000000UL)
@@ -48,7 +58,14 @@ static uint64_t *pool;			/* nblocks blocks */
 static uint64_t *sum_of;		/* checksum of each block */
 static uint32_t *age_of;		/* how often each was written */
 static unsigned long nblocks, nshared;
-static unsigned long procs, damaged;
+static unsigned long first;		/* block of all workers' is this one's 0 */
+static unsigned long workers;
+static int idle;
+
+static struct tally {			/* what a worker has done */
+	unsigned long procs, checks, damaged;
+	uint64_t sum;			/* of its last check */
+} *tallies, *mine;
 
 static void say(const char *fmt, ...)
 {
@@ -130,12 +147,12 @@ static int check(const volatile uint64_t *p, unsigned long words, uint64_t seed,
 static void write_block(unsigned long b)
 {
 	age_of[b]++;
-	sum_of[b] = fill(pool + b * WORDS, WORDS, seed_of(b, age_of[b]));
+	sum_of[b] = fill(pool + b * WORDS, WORDS, seed_of(first + b, age_of[b]));
 }
 
 static int check_block(unsigned long b, const char *who)
 {
-	return check(pool + b * WORDS, WORDS, seed_of(b, age_of[b]), sum_of[b],
+	return check(pool + b * WORDS, WORDS, seed_of(first + b, age_of[b]), sum_of[b],
 		     who, b);
 }
 
@@ -230,15 +247,15 @@ static void spawn(void)
 	int status;
 	pid_t pid = fork();
 
-	procs++;
 	if (!pid)
-		child(procs);
+		child(mine->procs + 1);
+	mine->procs++;
 	if (pid < 0 || waitpid(pid, &status, 0) != pid) {
 		say("DAMAGED fork or wait: %s", strerror(errno));
-		damaged++;
+		mine->damaged++;
 	} else if (status) {
-		say("DAMAGED child %lu ended with status 0x%x", procs, status);
-		damaged++;
+		say("DAMAGED child %lu ended with status 0x%x", mine->procs, status);
+		mine->damaged++;
 	}
 }
 
@@ -250,10 +267,9 @@ static double now(void)
 	return ts.tv_sec + ts.tv_nsec / 1e9;
 }
 
-static void *get(unsigned long bytes)
+static void *get(unsigned long bytes, int flags)
 {
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
 
 	if (p == MAP_FAILED) {
 		say("DAMAGED no memory: %s", strerror(errno));
@@ -262,61 +278,119 @@ static void *get(unsigned long bytes)
 	return p;
 }
 
+/* Until the next multiple of SLEEP_S. */
+static void sleep_on(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	ts.tv_sec += SLEEP_S - ts.tv_sec % SLEEP_S;
+	ts.tv_nsec = 0;
+	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL);
+}
+
+static void report(unsigned long beat)
+{
+	struct tally all = tallies[0];
+
+	for (unsigned long i = 1; i < workers; i++) {
+		all.procs += tallies[i].procs;
+		all.damaged += tallies[i].damaged;
+		all.sum += tallies[i].sum;
+		if (tallies[i].checks < all.checks)
+			all.checks = tallies[i].checks;
+	}
+	say("beat %lu, %lu processes, %lu checks of %lu MiB, sum 0x%016llx, %s",
+	    beat, all.procs, all.checks, workers * nblocks * BLOCK / MIB,
+	    (unsigned long long)all.sum, all.damaged ? "DAMAGED" : "whole");
+}
+
 /* Checks and churns for ever, and says so. */
 static void work(void)
 {
-	unsigned long beat = 0, checks = 0, b = 0;
-	uint64_t sum = 0, last_sum = 0;
-	struct sysinfo si;
+	unsigned long beat = 0, b = 0;
+	uint64_t sum = 0;
 	double due;
 
-	/* An eighth of the memory, most of it not copied to children. */
-	sysinfo(&si);
-	nblocks = si.totalram * si.mem_unit / 8 / MIB * (MIB / BLOCK);
-	if (nblocks < 2 * SHARED / BLOCK)
-		nblocks = 2 * SHARED / BLOCK;
 	nshared = SHARED / BLOCK;
-	pool = get(nblocks * BLOCK);
-	sum_of = get(nblocks * sizeof(*sum_of));
-	age_of = get(nblocks * sizeof(*age_of));
+	pool = get(nblocks * BLOCK, MAP_PRIVATE);
+	sum_of = get(nblocks * sizeof(*sum_of), MAP_PRIVATE);
+	age_of = get(nblocks * sizeof(*age_of), MAP_PRIVATE);
 	madvise(pool + nshared * WORDS, (nblocks - nshared) * BLOCK, MADV_DONTFORK);
-	say("fills %lu MiB", nblocks * BLOCK / MIB);
 	for (unsigned long i = 0; i < nblocks; i++)
 		write_block(i);
 
 	due = now();
 	for (;;) {
 		/* A stretch of the pool: check all of it, renew every 16th block. */
-		for (unsigned long n = 0; n < 4 * MIB / BLOCK; n++) {
-			damaged += check_block(b, "pool");
+		for (unsigned long n = 0; n < (idle ? nblocks : 4 * MIB / BLOCK); n++) {
+			mine->damaged += check_block(b, "pool");
 			sum = add(sum, sum_of[b]);
-			if ((b + checks) % 16 == 0)
+			if ((b + mine->checks) % 16 == 0)
 				write_block(b);
 			if (++b < nblocks)
 				continue;
 			b = 0;
-			checks++;
-			last_sum = sum;
+			mine->sum = sum;
+			mine->checks++;
 			sum = 0;
 		}
 		spawn();
-		damaged += juggle(WORKER_BASE, seed_of(procs, 3));
-		/* Also when the clock leapt, as it may in an emulated host. */
-		if (now() < due && now() > due - 2)
+		mine->damaged += juggle(WORKER_BASE, seed_of(mine->procs, 3));
+		if (idle) {
+			if (mine == tallies)
+				report(++beat);
+			sleep_on();
 			continue;
-		say("beat %lu, %lu processes, %lu checks of %lu MiB, sum 0x%016llx, %s",
-		    ++beat, procs, checks, nblocks * BLOCK / MIB,
-		    (unsigned long long)last_sum, damaged ? "DAMAGED" : "whole");
+		}
+		/* Also when the clock leapt, as it may in an emulated host. */
+		if (mine != tallies || (now() < due && now() > due - 2))
+			continue;
+		report(++beat);
 		due += 1;
 		if (due < now() || due > now() + 1)	/* held up: no burst */
 			due = now() + 1;
 	}
 }
 
+/* Never returns in a worker. */
+static void start_workers(void)
+{
+	struct sysinfo si;
+
+	workers = sysconf(_SC_NPROCESSORS_ONLN);
+	if (workers < 1 || workers > MAX_WORKERS)
+		workers = 1;
+	tallies = get(workers * sizeof(*tallies), MAP_SHARED);
+
+	/* An eighth of the memory, most of it not copied to children. */
+	sysinfo(&si);
+	nblocks = idle ? IDLE_POOL / BLOCK :
+			 si.totalram * si.mem_unit / 8 / MIB * (MIB / BLOCK);
+	nblocks /= workers;
+	if (nblocks < SHARED / BLOCK)
+		nblocks = SHARED / BLOCK;
+	say("fills %lu MiB, with %lu workers%s", workers * nblocks * BLOCK / MIB, workers,
+	    idle ? " that mostly sleep" : "");
+
+	for (unsigned long i = 0; i < workers; i++) {
+		cpu_set_t cpu;
+
+		if (fork())
+			continue;
+		CPU_ZERO(&cpu);
+		CPU_SET(i, &cpu);
+		if (sched_setaffinity(0, sizeof(cpu), &cpu))
+			say("DAMAGED no processor %lu: %s", i, strerror(errno));
+		mine = &tallies[i];
+		first = i * nblocks;
+		work();
+	}
+}
+
 int main(int argc, char **argv)
 {
 	int fd, status = 0;
-	pid_t pid;
 
 	if (argc > 1 && !strcmp(argv[0], "guest-child"))
 		return !!juggle(CHILD_BASE, seed_of(strtoul(argv[1], NULL, 0), 2));
@@ -334,11 +408,10 @@ int main(int argc, char **argv)
 	dup2(fd, 2);
 
 	/* Not as process 1: the kernel reports each of its faults as fatal. */
-	pid = fork();
-	if (!pid)
-		work();
-	waitpid(pid, &status, 0);
-	say("DAMAGED the worker ended with status 0x%x", status);
+	idle = argc > 1 && !strcmp(argv[1], "idle");
+	start_workers();
+	wait(&status);
+	say("DAMAGED a worker ended with status 0x%x", status);
 	reboot(RB_POWER_OFF);
 	return 1;
 }

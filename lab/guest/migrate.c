@@ -37,6 +37,10 @@
 #define ARRIVE_S	180	/* until a guest has checked itself on arrival */
 #define QMP_S		60	/* until QEMU answers */
 
+#define SLEEP_S		8	/* an idle guest's beats come at this interval */
+#define SETTLE_S	1	/* after a beat: then all of it is asleep, until ... */
+#define WAKE_S		5	/* ... this much after the beat at least */
+
 #define BEATS		3	/* beats to see before anything is believed */
 #define CHECKS		2	/* ... and checks of all memory: one begins after arrival */
 
@@ -59,6 +63,7 @@ static struct vm {
 	bool ending;		/* it was told to quit */
 	unsigned int beats;	/* seen from this QEMU */
 	unsigned long first, beat, checks;
+	double beat_at, stop_at;	/* when it last beat, when QEMU stopped it */
 	char word[256];		/* the last beat as the guest put it */
 } vms[2];
 
@@ -67,6 +72,7 @@ static bool failing;
 static char **qemu_args;
 static long bandwidth_mib = 1024, downtime_ms = 300;
 static bool stopped;	/* the guest stands still while it is moved */
+static bool idle;	/* it is one that sleeps between beats */
 
 /*
  * Seconds since the start. The time bases of an emulated host's processors
@@ -278,6 +284,7 @@ static void console_line(struct vm *vm, const char *line)
 	if (!vm->beats++)
 		vm->first = beat;
 	vm->beat = beat;
+	vm->beat_at = now();
 	vm->checks = checks;
 	snprintf(vm->word, sizeof(vm->word), "%s", guest);
 }
@@ -290,6 +297,8 @@ static void qmp_line(struct vm *vm, const char *line)
 	} else if (json(line, "return") || json(line, "error")) {
 		free(vm->reply);
 		vm->reply = strdup(line);
+	} else if (json_is(line, "event", "STOP")) {
+		vm->stop_at = now();
 	} else if (json_is(line, "event", "GUEST_PANICKED") && !failing) {
 		fail("QEMU %u reports a guest panic: %s", vm->nr, line);
 	}
@@ -625,12 +634,28 @@ static void trace_show(void)
 	printf("\n");
 }
 
+/* Until the guest has just gone to sleep. */
+static void wait_for_sleep(struct vm *vm)
+{
+	double limit = now() + 4 * SLEEP_S;
+	unsigned long beat = vm->beat;
+
+	while (vm->beat == beat || now() < vm->beat_at + SETTLE_S) {
+		if (now() > limit)
+			fail("QEMU %u: no beat after %lu in %d s", vm->nr, beat, 4 * SLEEP_S);
+		pump(100);
+	}
+}
+
 /* Moves the guest out of vm, to uri; returns when QEMU says it is complete. */
 static void migrate(struct vm *vm, const char *uri)
 {
 	double limit = now() + MIGRATE_S;
 	const char *r;
 
+	vm->stop_at = 0;
+	if (idle)
+		wait_for_sleep(vm);
 	if (stopped)
 		qmp(vm, "{\"execute\":\"stop\"}");
 	qmp(vm, "{\"execute\":\"migrate-set-parameters\",\"arguments\":"
@@ -650,6 +675,12 @@ static void migrate(struct vm *vm, const char *uri)
 		pump(100);
 	}
 	trace_show();
+	if (idle && vm->stop_at - vm->beat_at > WAKE_S)
+		fail("the guest was stopped %.1f s after a beat: it may not have been asleep",
+		     vm->stop_at - vm->beat_at);
+	if (idle)
+		printf("      the guest slept when it was stopped, %.1f s after a beat\n",
+		       vm->stop_at - vm->beat_at);
 	printf("      QEMU: total time %llu ms, downtime %llu ms, %.1f MiB sent in %llu rounds over the RAM\n",
 	       json_number(r, "return.total-time"), json_number(r, "return.downtime"),
 	       json_number(r, "return.ram.transferred") / 1048576.0,
@@ -688,7 +719,7 @@ static void size_of(const char *file, char *out, size_t n)
 static void usage(FILE *to)
 {
 	fprintf(to,
-"migrate [-n HOPS] [-f FILE] [-r FILE] [-s FILE] [-q] [-p SECONDS] [-b MIB] [-d MS] -- QEMU...\n"
+"migrate [-n HOPS] [-f FILE] [-r FILE] [-s FILE] [-qi] [-p SECONDS] [-b MIB] [-d MS] -- QEMU...\n"
 "Takes a guest through HOPS migrations, each to a newly started QEMU, and checks\n"
 "after each that the guest goes on and finds its memory whole.\n"
 "  -n  hops (0)\n"
@@ -697,6 +728,7 @@ static void usage(FILE *to)
 "  -r  the guest comes from FILE, saved earlier; without it, it boots\n"
 "  -s  in the end the guest is saved to FILE\n"
 "  -q  the guest is stopped before it is moved, not by QEMU at the end of that\n"
+"  -i  the guest is an idle one: it is moved while it sleeps\n"
 "  -p  pause between hops (0)\n"
 "  -b  bandwidth limit in MiB/s (%ld)\n"
 "  -d  downtime limit in ms (%ld)\n", bandwidth_mib, downtime_ms);
@@ -715,13 +747,14 @@ int main(int argc, char **argv)
 		usage(stdout);
 		return 0;
 	}
-	while ((opt = getopt(argc, argv, "n:f:r:s:qp:b:d:")) != -1) {
+	while ((opt = getopt(argc, argv, "n:f:r:s:qip:b:d:")) != -1) {
 		switch (opt) {
 		case 'n': hops = atoi(optarg); break;
 		case 'f': via = optarg; break;
 		case 'r': from = optarg; break;
 		case 's': into = optarg; break;
 		case 'q': stopped = true; break;
+		case 'i': idle = true; break;
 		case 'p': pause_s = atoi(optarg); break;
 		case 'b': bandwidth_mib = atol(optarg); break;
 		case 'd': downtime_ms = atol(optarg); break;

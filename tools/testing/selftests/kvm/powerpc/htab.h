@@ -58,8 +58,24 @@
 #define H_PROTECT		0x18
 #define H_BULK_REMOVE		0x124
 #define H_EXACT			0x0000008000000000ULL
+#define H_READ_4		0x0000002000000000ULL
+#define H_AVPN			0x0000000080000000ULL
+#define H_ANDCOND		0x0000000040000000ULL
+
+#define H_PARAMETER		-4
+#define H_PTEG_FULL		-6
+#define H_NOT_FOUND		-7
 
 #define PATB_GR			0x8000000000000000ULL
+
+#define MSR_IR			0x20ULL
+#define MSR_DR			0x10ULL
+/* 64-bit, machine checks enabled, this program's byte order, in interrupts too */
+#define MSR_OURS		(0x8000000000001000ULL | (__BYTE_ORDER == __LITTLE_ENDIAN))
+#define LPCR_OURS		((__BYTE_ORDER == __LITTLE_ENDIAN) * 0x0000000002000000ULL)
+#define SLB_ESID_V		0x0000000008000000ULL
+#define SLB_VSID_L		0x0000000000000100ULL
+#define SLB_VSID_LP_01		0x0000000000000010ULL
 
 #define HTAB_HEADER		sizeof(struct kvm_get_htab_header)
 #define HTAB_ENTRY		16UL
@@ -69,8 +85,8 @@
 #define HTAB_ORDER		18
 #define HTAB_MEM_SIZE		(4UL << 20)
 
-/* Where things are in the memory of the guest */
-#define GUEST_CODE		0x0UL
+/* Where things are in the memory of the guest; interrupt vectors come first */
+#define GUEST_CODE		0x10000UL
 #define GUEST_DATA		0x100000UL
 #define GUEST_CONTROL		0x200000UL
 
@@ -512,8 +528,75 @@ static inline long model_vrma(const struct model *m, uint64_t addr)
 }
 
 /*
+ * Segments of a guest, and entries for pages in them
+ */
+
+struct segment {
+	uint64_t ea;
+	uint64_t vsid;
+	bool tb;			/* one of 1 TB, otherwise of 256 MB */
+	unsigned int page_shift;	/* 12, 16 or 24 */
+};
+
+static inline unsigned int segment_shift(const struct segment *seg)
+{
+	return seg->tb ? 40 : 28;
+}
+
+static inline uint64_t segment_page_mask(const struct segment *seg)
+{
+	return ~((1ULL << seg->page_shift) - 1);
+}
+
+/* The group of 8 entries to which the hash of the page at an offset leads */
+static inline unsigned long segment_group(const struct segment *seg, uint64_t offset,
+					  unsigned long npte, bool secondary)
+{
+	uint64_t hash = seg->vsid ^ offset >> seg->page_shift;
+
+	if (seg->tb)
+		hash ^= seg->vsid << 25;
+	if (secondary)
+		hash = ~hash;
+	return hash & (npte / 8 - 1);
+}
+
+/* An entry by which this page is that of an address: readable, writable, neither R nor C */
+static inline struct hpte segment_hpte(const struct segment *seg, uint64_t offset, uint64_t addr)
+{
+	uint64_t mask = segment_page_mask(seg);
+	struct hpte e = {
+		.v = seg->vsid << (segment_shift(seg) - 16) | (offset & mask) >> 23 << 7 |
+		     HPTE_V_VALID,
+		.r = (addr & mask) | HPTE_R_M,
+	};
+
+	if (seg->tb)
+		e.v |= HPTE_V_1TB_SEG;
+	if (seg->page_shift != 12)
+		e.v |= HPTE_V_LARGE;
+	if (seg->page_shift == 16)
+		e.r |= 0x1000;
+	return e;
+}
+
+/* Where the guest then finds this address */
+static inline uint64_t segment_ea(const struct segment *seg, uint64_t offset, uint64_t addr)
+{
+	uint64_t mask = segment_page_mask(seg);
+
+	return seg->ea | (offset & mask) | (addr & ~mask);
+}
+
+/*
  * The guest: waits for a command in a hypercall to userspace, does it, and
- * comes back with its results. Real mode, so the kernel maps memory for it.
+ * comes back with its results.
+ *
+ * Under HV it runs in real mode, for which the kernel maps its memory by
+ * entries of the table.  PR needs none for real mode, so there it runs with
+ * translation, by entries like those of HV, which are made here.
+ *
+ * An interrupt brings it back to where it waits, in real mode.
  */
 
 #define GUEST_WAIT	0xf00c	/* hypercall number that KVM leaves to userspace */
@@ -522,8 +605,15 @@ static inline long model_vrma(const struct model *m, uint64_t addr)
 #define GUEST_LOAD	-2	/* load args[0] from args[0] */
 #define GUEST_COUNT	-3	/* increment the doubleword at args[0], for ever */
 #define GUEST_CHURN	-4	/* insert, protect, remove; see below */
+#define GUEST_WATCH	-5	/* store at args[2] what is at args[0], and how often, for ever */
 /* Instead of a hypercall's result: the vCPU did not come back as it should */
 #define GUEST_LOST	-1000L
+/* ... or had an interrupt: the negative of its vector */
+#define GUEST_NO_DATA	-0x300L	/* data storage: no entry, or one that forbids it */
+
+/* Under PR the guest's sc 1 can end in the hypervisor below: this never does */
+#define INST_SC_1	0x44000022
+#define INST_SC_1_PR	0x7c000268
 
 /*
  * GUEST_CHURN: args[0] first index, args[1] number of indexes, args[2] address
@@ -547,7 +637,9 @@ __asm__("	.pushsection .rodata\n"
 	"	beq	3f\n"
 	"	cmpdi	3, -3\n"
 	"	beq	4f\n"
-	"	b	5f\n"
+	"	cmpdi	3, -4\n"
+	"	beq	5f\n"
+	"	b	10f\n"
 	/* a hypercall */
 	"1:	sc	1\n"
 	"	mr	12, 3\n"
@@ -624,38 +716,106 @@ __asm__("	.pushsection .rodata\n"
 	"	b	6b\n"
 	"9:	li	12, 0\n"
 	"	b	0b\n"
+	/* watch */
+	"10:	ld	5, 0(4)\n"
+	"	addi	7, 7, 1\n"
+	"	std	5, 0(6)\n"
+	"	lwsync\n"
+	"	std	7, 8(6)\n"
+	"	sync\n"
+	"	b	10b\n"
 	"htab_guest_end:\n"
 	"	.popsection\n");
 
 extern const char htab_guest_start[];
 extern const char htab_guest_end[];
 
-/* Make the vCPU and its memory, without running anything yet */
-static inline int guest_create(struct htab_vm *vm)
+static inline void *guest_mem(const struct htab_vm *vm, uint64_t addr)
 {
-	struct kvm_enable_cap papr = { .cap = KVM_CAP_PPC_PAPR };
-	struct kvm_enable_cap hcall = { .cap = KVM_CAP_PPC_ENABLE_HCALL };
-	struct kvm_regs regs = { .pc = GUEST_CODE };
-	unsigned int i;
-	int ret;
+	return (char *)vm->mem + addr;
+}
 
-	ret = vm->mem ? 0 : htab_add_memory(vm);
+static inline int guest_set_reg(struct htab_vm *vm, uint64_t id, uint64_t value)
+{
+	struct kvm_one_reg reg = { .id = id, .addr = (uintptr_t)&value };
+
+	return xioctl(vm->vcpu, KVM_SET_ONE_REG, &reg);
+}
+
+static inline uint64_t guest_get_reg(struct htab_vm *vm, uint64_t id)
+{
+	uint64_t value = 0;
+	struct kvm_one_reg reg = { .id = id, .addr = (uintptr_t)&value };
+
+	return xioctl(vm->vcpu, KVM_GET_ONE_REG, &reg) ? ~0ULL : value;
+}
+
+/* Have it begin at the top */
+static inline int guest_reset(struct htab_vm *vm, bool translated)
+{
+	struct kvm_regs regs = {
+		.pc = GUEST_CODE,
+		.msr = MSR_OURS | (translated ? MSR_IR | MSR_DR : 0),
+	};
+
+	return xioctl(vm->vcpu, KVM_SET_REGS, &regs);
+}
+
+static inline int guest_set_segment(struct htab_vm *vm, unsigned int slot,
+				    const struct segment *seg)
+{
+	struct kvm_sregs sregs;
+	int ret = xioctl(vm->vcpu, KVM_GET_SREGS, &sregs);
+
 	if (ret)
 		return ret;
-	memcpy((char *)vm->mem + GUEST_CODE, htab_guest_start,
-	       htab_guest_end - htab_guest_start);
-	__builtin___clear_cache((char *)vm->mem, (char *)vm->mem + 0x1000);
+	sregs.u.s.ppc64.slb[slot].slbe = seg->ea | SLB_ESID_V | slot;
+	sregs.u.s.ppc64.slb[slot].slbv = seg->vsid << (segment_shift(seg) - 16) |
+		(seg->tb ? HPTE_V_1TB_SEG : 0) | (seg->page_shift != 12 ? SLB_VSID_L : 0) |
+		(seg->page_shift == 16 ? SLB_VSID_LP_01 : 0);
+	return xioctl(vm->vcpu, KVM_SET_SREGS, &sregs);
+}
 
-	/* Not enabled unless asked for */
-	for (i = 0; i < 2; i++) {
-		hcall.args[0] = i ? H_CLEAR_REF : H_CLEAR_MOD;
-		hcall.args[1] = 1;
-		ret = xioctl(vm->fd, KVM_ENABLE_CAP, &hcall);
-		if (ret)
-			return ret;
+/* The segment that real mode has under HV, and PR's guests at address 0 */
+static const struct segment vrma = { .vsid = 0x1ffffff, .tb = true, .page_shift = 12 };
+
+static inline struct hpte vrma_hpte(uint64_t addr)
+{
+	struct hpte e = segment_hpte(&vrma, addr, addr);
+
+	e.v |= HPTE_V_BOLTED;
+	e.r |= HPTE_R_R | HPTE_R_C;
+	return e;
+}
+
+/* Enter what HV would enter when a vCPU is first run */
+static inline int guest_map_memory(struct htab_vm *vm)
+{
+	struct stream s = {};
+	uint64_t addr;
+	ssize_t n;
+	int fd;
+
+	for (addr = 0; addr < HTAB_MEM_SIZE; addr += 0x1000) {
+		struct hpte e = vrma_hpte(addr);
+
+		stream_header(&s, 8 * segment_group(&vrma, addr, vm->npte, false) + 7, 1, 0);
+		stream_entry(&s, e.v, e.r);
 	}
+	fd = htab_writer(vm);
+	n = fd < 0 ? fd : xwrite(fd, s.buf, s.len);
+	close(fd);
+	free(s.buf);
+	return n < 0 ? n : 0;
+}
 
-	vm->vcpu = ioctl(vm->fd, KVM_CREATE_VCPU, 0);
+/* A vCPU whose memory is there */
+static inline int guest_add_vcpu(struct htab_vm *vm, unsigned int id)
+{
+	struct kvm_enable_cap papr = { .cap = KVM_CAP_PPC_PAPR };
+	int ret;
+
+	vm->vcpu = ioctl(vm->fd, KVM_CREATE_VCPU, id);
 	if (vm->vcpu < 0)
 		return -errno;
 	vm->run = mmap(NULL, ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0),
@@ -665,12 +825,50 @@ static inline int guest_create(struct htab_vm *vm)
 		return -errno;
 	}
 	ret = xioctl(vm->vcpu, KVM_ENABLE_CAP, &papr);
+	if (!ret && vm->type == KVM_VM_PPC_PR)
+		ret = guest_set_reg(vm, KVM_REG_PPC_HIOR, 0) ?:
+		      guest_set_reg(vm, KVM_REG_PPC_LPCR_64, LPCR_OURS) ?:
+		      guest_set_segment(vm, 0, &vrma);
+	return ret ?: guest_reset(vm, vm->type == KVM_VM_PPC_PR && vm->npte);
+}
+
+/* Some are not enabled unless asked for */
+static inline int guest_enable_hcall(struct htab_vm *vm, unsigned int nr)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_PPC_ENABLE_HCALL, .args = { nr, 1 } };
+
+	return xioctl(vm->fd, KVM_ENABLE_CAP, &cap);
+}
+
+/* Make the vCPU and its memory, without running anything yet */
+static inline int guest_create(struct htab_vm *vm)
+{
+	static const uint16_t vectors[] = { 0x300, 0x380, 0x400, 0x480, 0x600, 0x700, 0 };
+	size_t size = htab_guest_end - htab_guest_start;
+	uint32_t *inst;
+	unsigned int i;
+	int ret;
+
+	ret = vm->mem ? 0 : htab_add_memory(vm);
 	if (ret)
 		return ret;
+	inst = guest_mem(vm, GUEST_CODE);
+	memcpy(inst, htab_guest_start, size);
+	for (i = 0; i < size / 4; i++)
+		if (vm->type == KVM_VM_PPC_PR && inst[i] == INST_SC_1)
+			inst[i] = INST_SC_1_PR;
+	for (i = 0; vectors[i]; i++) {
+		inst = guest_mem(vm, vectors[i]);
+		inst[0] = 0x39800000 | (-vectors[i] & 0xffff);	/* li 12, -vector */
+		inst[1] = 0x48000002 | GUEST_CODE;		/* ba GUEST_CODE */
+	}
+	__builtin___clear_cache((char *)vm->mem, (char *)vm->mem + GUEST_CODE + 0x1000);
 
-	/* 64-bit, machine checks enabled, this program's byte order, real mode */
-	regs.msr = 0x8000000000001000ULL | (__BYTE_ORDER == __LITTLE_ENDIAN);
-	return xioctl(vm->vcpu, KVM_SET_REGS, &regs);
+	if (vm->npte)
+		ret = guest_enable_hcall(vm, H_CLEAR_REF) ?: guest_enable_hcall(vm, H_CLEAR_MOD);
+	if (!ret && vm->type == KVM_VM_PPC_PR && vm->npte)
+		ret = guest_map_memory(vm);
+	return ret ?: guest_add_vcpu(vm, 0);
 }
 
 /* Run until the guest waits for a command */
@@ -709,6 +907,67 @@ static inline long guest_hcall(struct htab_vm *vm, long nr, uint64_t a, uint64_t
 	int ret = guest_do(vm, nr, args);
 
 	return ret ? GUEST_LOST : (long)args[8];
+}
+
+/*
+ * A vCPU that runs a command in a thread of its own, for ever
+ */
+
+struct guest_thread {
+	pthread_t thread;
+	struct htab_vm *vm;
+	long command;
+	uint64_t args[9];
+	int ret;
+};
+
+static inline void guest_signal(int sig)
+{
+	(void)sig;
+}
+
+static inline void *guest_thread_run(void *arg)
+{
+	struct guest_thread *t = arg;
+
+	t->ret = guest_do(t->vm, t->command, t->args);
+	return NULL;
+}
+
+static inline int guest_start(struct guest_thread *t)
+{
+	struct sigaction sa = { .sa_handler = guest_signal };
+
+	if (sigaction(SIGUSR1, &sa, NULL))
+		return -errno;
+	return -pthread_create(&t->thread, NULL, guest_thread_run, t);
+}
+
+/* Wait until it comes back by itself; -ETIMEDOUT if it does not */
+static inline int guest_join(struct guest_thread *t, unsigned int ms)
+{
+	uint64_t begin = now_ms();
+
+	while (pthread_tryjoin_np(t->thread, NULL)) {
+		if (now_ms() - begin > ms)
+			return -ETIMEDOUT;
+		usleep(1000);
+	}
+	return t->ret;
+}
+
+/* Make it come back: -EINTR if it was in the guest until then */
+static inline int guest_stop(struct guest_thread *t)
+{
+	int ret = -ETIMEDOUT, i;
+
+	t->vm->run->immediate_exit = 1;
+	for (i = 0; i < 1000 && ret == -ETIMEDOUT; i++) {
+		pthread_kill(t->thread, SIGUSR1);
+		ret = guest_join(t, 10);
+	}
+	t->vm->run->immediate_exit = 0;
+	return ret;
 }
 
 #endif

@@ -5,43 +5,12 @@
  */
 #include "htab_fixture.h"
 
-/* A table and a guest that waits for commands */
-#define GUEST() do {							\
-	TABLE(HTAB_ORDER);						\
-	ASSERT_EQ(0, guest_create(&self->vm));				\
-	ASSERT_EQ(0, guest_run(&self->vm));				\
-} while (0)
-
-#define HCALL(_nr, ...) \
-	ASSERT_EQ(0, guest_hcall(&self->vm, _nr, __VA_ARGS__))
-
-/* Be told of one entry, and no other */
-#define TOLD_OF(_index) do {						\
-	model_forget(&self->got);					\
-	DRAIN(&self->got, self->reader);				\
-	ASSERT_EQ(1, self->got.valid + self->got.invalid);		\
-	ASSERT_EQ(1, self->got.told[_index]);				\
-} while (0)
-
-#define TOLD_OF_NOTHING() do {						\
-	model_forget(&self->got);					\
-	DRAIN(&self->got, self->reader);				\
-	ASSERT_EQ(0, self->got.valid + self->got.invalid);		\
-} while (0)
-
-/* An entry of 4K for the memory of the guest, R and C set */
-static struct hpte mapping(unsigned int n, uint64_t addr)
-{
-	struct hpte e = hpte_of(n, 0);
-
-	e.r = (e.r & ~HPTE_R_RPN) | addr;
-	return e;
-}
-
 TEST_F(htab, memory_mapped_for_real_mode)
 {
 	unsigned long i, pages = 0;
 
+	if (variant->type == KVM_VM_PPC_PR)
+		SKIP(return, "PR's real mode does not use the table");
 	TABLE(HTAB_ORDER);
 	ASSERT_EQ(0, guest_create(&self->vm));
 	READER();
@@ -101,10 +70,10 @@ TEST_F(htab, hypercalls_are_told)
 	ASSERT_EQ(0, args[8]);
 	EXPECT_EQ(e.v, args[0]);
 	EXPECT_EQ(e.r, args[1]);
-	EXPECT_NE(0, guest_hcall(&self->vm, H_ENTER, H_EXACT, 2, e.v, e.r));
-	EXPECT_NE(0, guest_hcall(&self->vm, H_REMOVE, 0, 3, 0, 0));
-	EXPECT_NE(0, guest_hcall(&self->vm, H_PROTECT, 0, 3, 0, 0));
-	EXPECT_NE(0, guest_hcall(&self->vm, H_PROTECT, 0, self->vm.npte, 0, 0));
+	HCALL_IS(H_PTEG_FULL, H_ENTER, H_EXACT, 2, e.v, e.r);
+	HCALL_IS(H_NOT_FOUND, H_REMOVE, 0, 3, 0, 0);
+	HCALL_IS(H_NOT_FOUND, H_PROTECT, 0, 3, 0, 0);
+	HCALL_IS(H_PARAMETER, H_PROTECT, 0, self->vm.npte, 0, 0);
 	TOLD_OF_NOTHING();
 
 	HCALL(H_REMOVE, 0, 2, 0, 0);
@@ -221,19 +190,6 @@ TEST_F(htab, every_reader_is_told_of_hypercalls)
 	HCALL(H_ENTER, H_EXACT, _at, _new.v, _new.r);			\
 } while (0)
 
-#define GUEST_LOADS(_addr, _value) do {					\
-	uint64_t _args[9] = { _addr };					\
-									\
-	ASSERT_EQ(0, guest_do(&self->vm, GUEST_LOAD, _args));		\
-	ASSERT_EQ(_value, _args[0]);					\
-} while (0)
-
-#define GUEST_STORES(_addr, _value) do {				\
-	uint64_t _args[9] = { _addr, _value };				\
-									\
-	ASSERT_EQ(0, guest_do(&self->vm, GUEST_STORE, _args));		\
-} while (0)
-
 TEST_F(htab, hardware_sets_r_and_c)
 {
 	struct hpte e;
@@ -345,39 +301,18 @@ TEST_F(htab, r_and_c_then_protect)
 	EXPECT_EQ(0x200, self->got.hpte[index].r & HPTE_R_KEY);
 }
 
-static void nothing(int sig)
-{
-	(void)sig;
-}
-
-#define READ(_p)	__atomic_load_n(_p, __ATOMIC_RELAXED)
-
-static void *run_thread(void *arg)
-{
-	struct htab_vm *vm = arg;
-	uint64_t args[9] = { GUEST_CONTROL };
-
-	return (void *)(long)guest_do(vm, GUEST_COUNT, args);
-}
-
 TEST_F(htab, write_while_vcpu_runs)
 {
-	struct sigaction sa = { .sa_handler = nothing };
-	uint64_t *count;
-	uint64_t begin, before;
-	pthread_t thread;
-	bool waited = true;
-	void *ret;
+	struct guest_thread t = {
+		.vm = &self->vm, .command = GUEST_COUNT, .args = { GUEST_CONTROL },
+	};
+	uint64_t before;
 	int i;
 
 	GUEST();
 	DRAIN(&self->want, htab_reader(&self->vm));
-	ASSERT_EQ(0, sigaction(SIGUSR1, &sa, NULL));
-	count = (uint64_t *)((char *)self->vm.mem + GUEST_CONTROL);
-	ASSERT_EQ(0, pthread_create(&thread, NULL, run_thread, &self->vm));
-	for (begin = now_ms(); !READ(count) && now_ms() - begin < 10000;)
-		usleep(1000);
-	ASSERT_NE(0, READ(count));
+	ASSERT_EQ(0, guest_start(&t));
+	SOON(GUEST_SEES(GUEST_CONTROL));
 
 	stream_run(&self->s, 0, 2, 1, 0);
 	for (i = 0; i < 20; i++) {
@@ -387,23 +322,13 @@ TEST_F(htab, write_while_vcpu_runs)
 		ASSERT_EQ(variant->type == KVM_VM_PPC_HV ? -EBUSY : (ssize_t)self->s.len, n);
 	}
 	/* It runs on regardless, and the table can be read meanwhile */
-	before = READ(count);
-	for (begin = now_ms(); READ(count) == before && now_ms() - begin < 10000;)
-		usleep(1000);
-	EXPECT_NE(before, READ(count));
+	before = GUEST_SEES(GUEST_CONTROL);
+	SOON(GUEST_SEES(GUEST_CONTROL) != before);
 	if (variant->type != KVM_VM_PPC_HV)
 		ASSERT_EQ(0, model_expect(&self->want, &self->s));
 	TABLE_IS(&self->want);
 
-	self->vm.run->immediate_exit = 1;
-	for (i = 0; i < 1000 && waited; i++) {
-		pthread_kill(thread, SIGUSR1);
-		usleep(10000);
-		waited = pthread_tryjoin_np(thread, &ret) == EBUSY;
-	}
-	ASSERT_FALSE(waited);
-	EXPECT_EQ(-EINTR, (long)ret);
-	self->vm.run->immediate_exit = 0;
+	ASSERT_EQ(-EINTR, guest_stop(&t));
 	WRITE_STREAM();
 	TABLE_IS(&self->want);
 }
