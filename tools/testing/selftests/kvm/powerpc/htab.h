@@ -594,9 +594,8 @@ static inline uint64_t segment_ea(const struct segment *seg, uint64_t offset, ui
  *
  * Under HV it runs in real mode, for which the kernel maps its memory by
  * entries of the table.  PR needs none for real mode, so there it runs with
- * translation, by entries like those of HV, which are made here.
- *
- * An interrupt brings it back to where it waits, in real mode.
+ * translation, by entries like those of HV, which are made here, and an
+ * interrupt brings it back to where it waits, in real mode.
  */
 
 #define GUEST_WAIT	0xf00c	/* hypercall number that KVM leaves to userspace */
@@ -606,6 +605,7 @@ static inline uint64_t segment_ea(const struct segment *seg, uint64_t offset, ui
 #define GUEST_COUNT	-3	/* increment the doubleword at args[0], for ever */
 #define GUEST_CHURN	-4	/* insert, protect, remove; see below */
 #define GUEST_WATCH	-5	/* store at args[2] what is at args[0], and how often, for ever */
+#define GUEST_PV	-6	/* KVM's own hypercall args[0] of args[1] and args[2] */
 /* Instead of a hypercall's result: the vCPU did not come back as it should */
 #define GUEST_LOST	-1000L
 /* ... or had an interrupt: the negative of its vector */
@@ -639,7 +639,9 @@ __asm__("	.pushsection .rodata\n"
 	"	beq	4f\n"
 	"	cmpdi	3, -4\n"
 	"	beq	5f\n"
-	"	b	10f\n"
+	"	cmpdi	3, -5\n"
+	"	beq	10f\n"
+	"	b	11f\n"
 	/* a hypercall */
 	"1:	sc	1\n"
 	"	mr	12, 3\n"
@@ -724,6 +726,15 @@ __asm__("	.pushsection .rodata\n"
 	"	std	7, 8(6)\n"
 	"	sync\n"
 	"	b	10b\n"
+	/* KVM's own hypercall, with its magic number */
+	"11:	lis	0, 0x4b56\n"
+	"	ori	0, 0, 0x4d21\n"
+	"	mr	11, 4\n"
+	"	mr	3, 5\n"
+	"	mr	4, 6\n"
+	"	sc\n"
+	"	mr	12, 3\n"
+	"	b	0b\n"
 	"htab_guest_end:\n"
 	"	.popsection\n");
 

@@ -5,6 +5,8 @@
  * writing while vCPUs run, allocating, resizing, and guests whose table is in
  * the memory of userspace as it always was.
  */
+#include <linux/kvm_para.h>
+
 #define HTAB_PR_ONLY
 #include "htab_fixture.h"
 
@@ -722,6 +724,7 @@ TEST_F(htab, resize_moves_bolted_entries)
 {
 	enum { NR = 2 * ARRAY_SIZE(segments) };
 	static const unsigned int orders[] = { 19, 22, 20, 18 };
+	const uint64_t other = OFFSET + 0x1000;
 	unsigned int i, n;
 
 	GUEST_AND_READER();
@@ -735,12 +738,18 @@ TEST_F(htab, resize_moves_bolted_entries)
 		stream_entry(&self->s, e.v, e.r);
 	}
 	for (i = 0; i < ARRAY_SIZE(orders); i++) {
-		/* Those that are not bolted are gone afterwards */
+		/* Those that are not bolted are gone afterwards, also one that was in use */
+		struct hpte e = segment_hpte(&segments[0], other, GUEST_CONTROL);
+
 		stream_run(&self->s, 0, 100, 0, i);
 		ASSERT_EQ(self->s.len, stream_write(&self->s, self->writer));
 		stream_reset(&self->s);
+		HCALL(H_ENTER, 0, 8 * segment_group(&segments[0], other, self->vm.npte, false),
+		      e.v, e.r);
+		GUEST_LOADS(segments[0].ea + other, 0);
 		ASSERT_EQ(0, htab_resize(&self->vm, orders[i]));
 		RESIZED();
+		GUEST_FAULTS(GUEST_LOAD, segments[0].ea + other);
 		EXPECT_EQ(HTAB_MEM_SIZE / 0x1000 + NR, self->got.valid);
 		for (n = 0; n < NR; n++)
 			ASSERT_LE(0, find(&self->got, &segments[n / 2], OFFSET, bolted(n)));
@@ -1091,6 +1100,51 @@ TEST_F(htab, kernel_table_replaces_user_table)
 	GUEST_STORES(GUEST_DATA, 5);
 	EXPECT_TRUE(user_table_is_untouched(table, HTAB_ORDER));
 	EXPECT_EQ(sdr1, get_sdr1(&self->vm));
+}
+
+/* What a guest maps that userspace does not know of is lost with a migration */
+TEST_F(htab, no_magic_page_with_kernel_table)
+{
+	uint64_t args[9] = { KVM_HCALL_TOKEN(KVM_HC_FEATURES) };
+
+	GUEST();
+	ASSERT_EQ(0, guest_do(&self->vm, GUEST_PV, args));
+	EXPECT_EQ(EV_SUCCESS, args[8]);
+	EXPECT_EQ(0, args[0] & 1 << KVM_FEATURE_MAGIC_PAGE);
+	HCALL_IS(EV_UNIMPLEMENTED, GUEST_PV, KVM_HCALL_TOKEN(KVM_HC_PPC_MAP_MAGIC_PAGE),
+		 -0x1000, -0x1000, 0);
+}
+
+TEST_F(htab, magic_page_with_user_table)
+{
+	uint64_t args[9] = { KVM_HCALL_TOKEN(KVM_HC_FEATURES) };
+
+	USER_TABLE_GUEST();
+	ASSERT_EQ(0, guest_do(&self->vm, GUEST_PV, args));
+	EXPECT_EQ(EV_SUCCESS, args[8]);
+	EXPECT_EQ(1 << KVM_FEATURE_MAGIC_PAGE, args[0]);
+	HCALL_IS(EV_SUCCESS, GUEST_PV, KVM_HCALL_TOKEN(KVM_HC_PPC_MAP_MAGIC_PAGE),
+		 -0x1000, -0x1000, 0);
+}
+
+/* Mainline puts R and C where nobody looks */
+TEST_F(htab, bulk_remove_returns_r_and_c)
+{
+	uint64_t args[9] = {};
+	unsigned int i;
+
+	USER_TABLE_GUEST();
+	for (i = 0; i < 4; i++) {
+		struct hpte e = mapping(i, GUEST_DATA);
+
+		HCALL(H_ENTER, H_EXACT, 100 + i, e.v, (e.r & ~RC) | i << 7);
+		args[2 * i] = BULK_REQUEST | (100 + i);
+	}
+	ASSERT_EQ(0, guest_do(&self->vm, H_BULK_REMOVE, args));
+	ASSERT_EQ(0, args[8]);
+	for (i = 0; i < 4; i++)
+		EXPECT_EQ(BULK_DONE | (i & 1 ? BULK_C : 0) | (i & 2 ? BULK_R : 0) | (100 + i),
+			  args[2 * i]);
 }
 
 /* It may take a wrong turn here and never come back by itself */
