@@ -201,12 +201,16 @@ static int juggle(void *where, uint64_t seed)
 		}
 		for (unsigned long i = 0; i < n; i++)
 			sum[i] = fill(p + i * WORDS, PART, seed_of(i, seed));
-		mprotect(p, PRIVATE / 2, PROT_READ);
+		if (mprotect(p, PRIVATE / 2, PROT_READ)) {
+			say("DAMAGED mprotect at %p: %s", p, strerror(errno));
+			return 1;
+		}
 		for (unsigned long i = 0; i < n; i++)
 			wrong += check(p + i * WORDS, PART, seed_of(i, seed),
 				       sum[i], "private", i);
 		if (!faults(p + 5, 1)) {
-			say("DAMAGED a write to the read-only page at %p got through", p);
+			say("DAMAGED a write to the read-only page at %p got through, now 0x%016llx, and again %s",
+			    p, (unsigned long long)p[5], faults(p + 5, 1) ? "not" : "yes");
 			wrong++;
 		}
 		mprotect(p, PRIVATE / 2, PROT_READ | PROT_WRITE);
