@@ -537,6 +537,65 @@ TEST_F(pr, set_regs_loads_no_fpu)
 	EXPECT_EQ(before, after);
 }
 
+/*
+ * A guest makes system calls and counts them on either side. Whenever a signal
+ * ends KVM_RUN, PC says if the last one has been made, and the counts have to
+ * agree: an interrupt that is merely queued stays behind in a migration.
+ */
+#define SYSCALLS_MS	1000
+#define SYSCALL_VECTOR	0xc00
+
+TEST_F(pr, queued_interrupt_is_visible)
+{
+	uint64_t loop = GUEST_OWN + (pr_guest_syscalls - pr_guest_start);
+	const struct {
+		uint64_t pc;
+		unsigned int outstanding;	/* system calls */
+	} places[] = {
+		{ loop, 0 },
+		{ loop + 4, 1 },
+		{ loop + 8, 0 },
+		{ SYSCALL_VECTOR, 1 },
+		{ SYSCALL_VECTOR + 4, 0 },
+	};
+	struct itimerval timer = { .it_interval.tv_usec = 1000 };
+	struct sigaction sa = { .sa_handler = guest_signal };
+	unsigned int seen[ARRAY_SIZE(places)] = {}, n, i;
+	uint64_t begin = now_ms();
+	struct kvm_regs regs;
+
+	load_code(&self->vm, SYSCALL_VECTOR, pr_guest_handler, pr_guest_handler_end);
+	ASSERT_EQ(0, set_label(&self->vm, pr_guest_syscalls, 0));
+	ASSERT_EQ(0, sigaction(SIGALRM, &sa, NULL));
+	for (n = 1; now_ms() - begin < SYSCALLS_MS; n++) {
+		/* Most exits are for the guest's sc and rfid: many signals come meanwhile */
+		timer.it_value.tv_usec = 200 + n * 37 % 1999;
+		ASSERT_EQ(0, setitimer(ITIMER_REAL, &timer, NULL));
+		ASSERT_EQ(-EINTR, xioctl(self->vm.vcpu, KVM_RUN, NULL));
+		ASSERT_EQ(0, xioctl(self->vm.vcpu, KVM_GET_REGS, &regs));
+		for (i = 0; i < ARRAY_SIZE(places) && regs.pc != places[i].pc; i++)
+			;
+		ASSERT_LT(i, ARRAY_SIZE(places)) {
+			TH_LOG("at 0x%lx", (unsigned long)regs.pc);
+		}
+		seen[i]++;
+		ASSERT_EQ(places[i].outstanding, regs.gpr[14] - regs.gpr[15]) {
+			TH_LOG("at 0x%lx, after %lu system calls, %u signals, %lu ms",
+			       (unsigned long)regs.pc, (unsigned long)regs.gpr[14], n,
+			       (unsigned long)(now_ms() - begin));
+		}
+		/* One that has begun knows where to return to */
+		if (regs.pc == SYSCALL_VECTOR || regs.pc == SYSCALL_VECTOR + 4)
+			ASSERT_EQ(loop + 8, regs.srr0);
+	}
+	memset(&timer, 0, sizeof(timer));
+	setitimer(ITIMER_REAL, &timer, NULL);
+	/* If none came when an interrupt was due, there was nothing to see */
+	EXPECT_LT(0, seen[3]);
+	TH_LOG("%lu system calls, %u signals, %u of them at the vector",
+	       (unsigned long)regs.gpr[14], n - 1, seen[3]);
+}
+
 TEST_F(pr, dirty_log_from_the_start)
 {
 	unsigned long pages = HTAB_MEM_SIZE / getpagesize();

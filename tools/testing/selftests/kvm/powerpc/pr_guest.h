@@ -112,6 +112,15 @@ __asm__("	.pushsection .rodata\n"
 	"	cmpdi	8, 0\n"
 	"	beq	pr_guest_check\n"
 	"	b	pr_guest_done\n"
+	/* For queued_interrupt_is_visible: how often, in r14; and how many came, in r15 */
+	"pr_guest_syscalls:\n"
+	"	addi	14, 14, 1\n"
+	"	sc\n"
+	"	b	pr_guest_syscalls\n"
+	"pr_guest_handler:\n"
+	"	addi	15, 15, 1\n"
+	"	rfid\n"
+	"pr_guest_handler_end:\n"
 	"pr_guest_retry:\n"
 	"	rfid\n"
 	"pr_guest_retry_end:\n"
@@ -131,6 +140,7 @@ extern const char pr_guest_tlbie[], pr_guest_tar[], pr_guest_slbmte[], pr_guest_
 extern const char pr_guest_sweep[], pr_guest_dec[];
 extern const char pr_guest_remap[], pr_guest_check[], pr_guest_cede[], pr_guest_spin[];
 extern const char pr_guest_retry[], pr_guest_retry_end[];
+extern const char pr_guest_syscalls[], pr_guest_handler[], pr_guest_handler_end[];
 
 #define INST_TRAP	0x7fe00008
 #define INST_TO_GUEST	(0x48000002 | GUEST_CODE)	/* ba GUEST_CODE */
