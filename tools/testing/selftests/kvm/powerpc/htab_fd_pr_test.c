@@ -189,22 +189,21 @@ TEST_F(htab, bulk_remove_if)
 	EXPECT_EQ(2, self->got.invalid);
 	EXPECT_EQ(1, self->got.told[100]);
 	EXPECT_EQ(1, self->got.told[103]);
-	{
-		/* What is behind the end is not looked at */
-		uint64_t args[9] = {
-			BULK_REQUEST | 100, 0,
-			BULK_REQUEST | BULK_ANDCOND | 101, HPTE_V_BOLTED,
-			BULK_END, 0,
-			BULK_REQUEST | 102, 0,
-		};
 
-		ASSERT_EQ(0, guest_do(&self->vm, H_BULK_REMOVE, args));
-		EXPECT_EQ(0, args[8]);
-		EXPECT_EQ(BULK_NOT_FOUND | 100, args[0]);
-		EXPECT_EQ(BULK_DONE | BULK_ANDCOND | BULK_C | 101, args[2]);
-		EXPECT_EQ(BULK_END, args[4]);
-		EXPECT_EQ(BULK_REQUEST | 102, args[6]);
-	}
+	/* What is behind the end is not looked at */
+	uint64_t ended[9] = {
+		BULK_REQUEST | 100, 0,
+		BULK_REQUEST | BULK_ANDCOND | 101, HPTE_V_BOLTED,
+		BULK_END, 0,
+		BULK_REQUEST | 102, 0,
+	};
+
+	ASSERT_EQ(0, guest_do(&self->vm, H_BULK_REMOVE, ended));
+	EXPECT_EQ(0, ended[8]);
+	EXPECT_EQ(BULK_NOT_FOUND | 100, ended[0]);
+	EXPECT_EQ(BULK_DONE | BULK_ANDCOND | BULK_C | 101, ended[2]);
+	EXPECT_EQ(BULK_END, ended[4]);
+	EXPECT_EQ(BULK_REQUEST | 102, ended[6]);
 	TOLD_OF(101);
 	EXPECT_EQ(1, self->got.invalid);
 	TABLE_IS(&self->got);
