@@ -14,11 +14,14 @@
  * One worker on each processor does this. Once a second the first one says on
  * the console how they are, which counts what the slowest has done:
  *   guest: beat 17, 131 processes, 6 checks of 62 MiB, sum 0x88190b9a5e3c0d12, whole
- * and from the first wrong word on "DAMAGED" in the place of "whole".
+ * and from the first wrong word on "DAMAGED" in the place of "whole".  And when
+ * memory was added to the guest:
+ *   guest: has 993 MiB
  *
  * With the argument "idle" there is little memory to check, and the workers do it
- * once in SLEEP_S seconds, all at the same time; then there is a beat, and for
- * the rest of these seconds they sleep.
+ * once in SLEEP_S seconds, all at the same time; then there is a beat, a line
+ *   guest: sleeps 14.2 s
+ * and for so long they do.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -283,20 +286,30 @@ static void *get(unsigned long bytes, int flags)
 }
 
 /* Until the next multiple of SLEEP_S. */
-static void sleep_on(void)
+static void sleep_on(int say_so)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	ts.tv_sec += SLEEP_S - ts.tv_sec % SLEEP_S;
 	ts.tv_nsec = 0;
+	if (say_so)
+		say("sleeps %.1f s", ts.tv_sec - now());
 	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL);
 }
 
 static void report(unsigned long beat)
 {
+	static unsigned long had;
 	struct tally all = tallies[0];
+	struct sysinfo si;
+	unsigned long has;
 
+	sysinfo(&si);
+	has = si.totalram * si.mem_unit / MIB;
+	if (has != had)
+		say("has %lu MiB", has);
+	had = has;
 	for (unsigned long i = 1; i < workers; i++) {
 		all.procs += tallies[i].procs;
 		all.damaged += tallies[i].damaged;
@@ -344,7 +357,7 @@ static void work(void)
 		if (idle) {
 			if (mine == tallies)
 				report(++beat);
-			sleep_on();
+			sleep_on(mine == tallies);
 			continue;
 		}
 		/* Also when the clock leapt, as it may in an emulated host. */

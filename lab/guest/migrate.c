@@ -36,13 +36,14 @@
 #define MIGRATE_S	240	/* until a migration has completed */
 #define ARRIVE_S	180	/* until a guest has checked itself on arrival */
 #define QMP_S		60	/* until QEMU answers */
+#define GROW_S		120	/* until a guest has taken in new memory */
 
-#define SLEEP_S		8	/* an idle guest's beats come at this interval */
-#define SETTLE_S	1	/* after a beat: then all of it is asleep, until ... */
-#define WAKE_S		5	/* ... this much after the beat at least */
+#define SLEEP_S		60	/* until an idle guest has woken and gone to sleep again */
+#define SETTLE_S	1	/* until all of it sleeps when it has said so */
 
-#define BEATS		3	/* beats to see before anything is believed */
-#define CHECKS		2	/* ... and checks of all memory: one begins after arrival */
+/* What is to be seen before anything is believed: */
+#define BEATS		(idle ? 2 : 3)
+#define CHECKS		2	/* of all memory: one begins after arrival */
 
 #define MAX_LINE	16384
 #define TAIL		25
@@ -63,7 +64,9 @@ static struct vm {
 	bool ending;		/* it was told to quit */
 	unsigned int beats;	/* seen from this QEMU */
 	unsigned long first, beat, checks;
-	double beat_at, stop_at;	/* when it last beat, when QEMU stopped it */
+	unsigned long mib;	/* of memory, by its own word */
+	double wakes_at;	/* or did, by its own word */
+	double stopped_at;	/* by QEMU */
 	char word[256];		/* the last beat as the guest put it */
 } vms[2];
 
@@ -73,6 +76,8 @@ static char **qemu_args;
 static long bandwidth_mib = 1024, downtime_ms = 300;
 static bool stopped;	/* the guest stands still while it is moved */
 static bool idle;	/* it is one that sleeps between beats */
+static unsigned int hpt_order;	/* of its page table, once it has resized that */
+static long plugged_mib;	/* memory that QEMU does not have by itself */
 
 /*
  * Seconds since the start. The time bases of an emulated host's processors
@@ -266,13 +271,22 @@ static void console_line(struct vm *vm, const char *line)
 	unsigned long beat, procs, checks, mib;
 	unsigned long long sum;
 	char word[16];
+	const char *resize = strstr(line, "HPT resize to shift ");
+	unsigned int order;
+	double s;
 
 	if (kernel_trouble(line) && !failing)
 		fail("the guest's kernel is in trouble on QEMU %u: %s", vm->nr, line);
+	if (resize && strstr(resize, " complete") &&
+	    sscanf(resize, "HPT resize to shift %u", &order) == 1)
+		hpt_order = order;
 	if (!guest)
 		return;
+	sscanf(guest, "guest: has %lu MiB", &vm->mib);
 	if (strstr(guest, "DAMAGED") && !failing)
 		fail("the guest's memory is damaged on QEMU %u: %s", vm->nr, guest);
+	if (sscanf(guest, "guest: sleeps %lf s", &s) == 1)
+		vm->wakes_at = now() + s;
 	if (sscanf(guest,
 		   "guest: beat %lu, %lu processes, %lu checks of %lu MiB, sum %llx, %15s",
 		   &beat, &procs, &checks, &mib, &sum, word) != 6 ||
@@ -284,7 +298,6 @@ static void console_line(struct vm *vm, const char *line)
 	if (!vm->beats++)
 		vm->first = beat;
 	vm->beat = beat;
-	vm->beat_at = now();
 	vm->checks = checks;
 	snprintf(vm->word, sizeof(vm->word), "%s", guest);
 }
@@ -298,7 +311,7 @@ static void qmp_line(struct vm *vm, const char *line)
 		free(vm->reply);
 		vm->reply = strdup(line);
 	} else if (json_is(line, "event", "STOP")) {
-		vm->stop_at = now();
+		vm->stopped_at = now();
 	} else if (json_is(line, "event", "GUEST_PANICKED") && !failing) {
 		fail("QEMU %u reports a guest panic: %s", vm->nr, line);
 	}
@@ -419,7 +432,7 @@ static struct vm *start(const char *incoming)
 {
 	struct vm *vm = &vms[started % 2];
 	int q[2], con[2], log[2], argc = 0;
-	char qmpdev[64], *argv[128];
+	char qmpdev[64], memory[80], *argv[128];
 
 	if (vm->pid)
 		fail("QEMU %u is still there", vm->nr);
@@ -429,6 +442,7 @@ static struct vm *start(const char *incoming)
 	vm->ending = false;
 	vm->beats = 0;
 	vm->first = vm->beat = vm->checks = 0;
+	vm->wakes_at = 0;
 	vm->word[0] = 0;
 	stream_init(&vm->qmp, q[0]);
 	stream_init(&vm->console, con[0]);
@@ -447,6 +461,13 @@ static struct vm *start(const char *incoming)
 	argv[argc++] = qmpdev;
 	argv[argc++] = "-mon";
 	argv[argc++] = "chardev=qmp,mode=control";
+	if (plugged_mib) {
+		snprintf(memory, sizeof(memory), "memory-backend-ram,id=more,size=%ldM", plugged_mib);
+		argv[argc++] = "-object";
+		argv[argc++] = memory;
+		argv[argc++] = "-device";
+		argv[argc++] = "pc-dimm,id=dimm,memdev=more";
+	}
 	if (incoming) {
 		argv[argc++] = "-incoming";
 		argv[argc++] = "defer";
@@ -510,6 +531,27 @@ static void hear(struct vm *vm, unsigned int beats, unsigned long checks, int li
 			     vm->nr, limit, vm->beat, vm->checks, beats, checks);
 		pump(200);
 	}
+}
+
+/* Plugs memory into the guest, and waits until it has resized its page table. */
+static void grow(struct vm *vm, long mib)
+{
+	unsigned long before = vm->mib;
+	double limit = now() + GROW_S;
+
+	printf("plugging %ld MiB of memory into the guest, which has %lu\n", mib, before);
+	qmp(vm, "{\"execute\":\"object-add\",\"arguments\":"
+		"{\"qom-type\":\"memory-backend-ram\",\"id\":\"more\",\"size\":%ld}}", mib << 20);
+	qmp(vm, "{\"execute\":\"device_add\",\"arguments\":"
+		"{\"driver\":\"pc-dimm\",\"id\":\"dimm\",\"memdev\":\"more\"}}");
+	plugged_mib = mib;
+	while (!hpt_order || vm->mib < before + mib * 9 / 10) {
+		if (now() > limit)
+			fail("in %d s the guest has gone from %lu to %lu MiB and %s its page table",
+			     GROW_S, before, vm->mib, hpt_order ? "resized" : "not resized");
+		pump(100);
+	}
+	printf("      it has %lu MiB, and a page table of order %u\n", vm->mib, hpt_order);
 }
 
 struct pass {
@@ -605,6 +647,9 @@ static void trace_show(void)
 	if (n < 2 || !p[0].bytes)
 		fail("the kernel has traced %u passes over the page table, the first of %llu bytes",
 		     n, n ? p[0].bytes : 0);
+	if (hpt_order && p[0].valid + p[0].invalid != 1ULL << (hpt_order - 4))
+		fail("the first pass is of %llu entries, the guest's page table of order %u",
+		     p[0].valid + p[0].invalid, hpt_order);
 
 	final = n - 1;
 	if (!p[final].bytes && final > 1 && p[final - 1].bytes)
@@ -637,13 +682,13 @@ static void trace_show(void)
 /* Until the guest has just gone to sleep. */
 static void wait_for_sleep(struct vm *vm)
 {
-	double limit = now() + 4 * SLEEP_S;
-	unsigned long beat = vm->beat;
+	double limit = now() + SLEEP_S, settled = 0;
 
-	while (vm->beat == beat || now() < vm->beat_at + SETTLE_S) {
+	for (double before = vm->wakes_at; !settled || now() < settled; pump(100)) {
 		if (now() > limit)
-			fail("QEMU %u: no beat after %lu in %d s", vm->nr, beat, 4 * SLEEP_S);
-		pump(100);
+			fail("QEMU %u: the guest has not gone to sleep in %d s", vm->nr, SLEEP_S);
+		if (!settled && vm->wakes_at != before)
+			settled = now() + SETTLE_S;
 	}
 }
 
@@ -653,7 +698,7 @@ static void migrate(struct vm *vm, const char *uri)
 	double limit = now() + MIGRATE_S;
 	const char *r;
 
-	vm->stop_at = 0;
+	vm->stopped_at = 0;
 	if (idle)
 		wait_for_sleep(vm);
 	if (stopped)
@@ -675,12 +720,11 @@ static void migrate(struct vm *vm, const char *uri)
 		pump(100);
 	}
 	trace_show();
-	if (idle && vm->stop_at - vm->beat_at > WAKE_S)
-		fail("the guest was stopped %.1f s after a beat: it may not have been asleep",
-		     vm->stop_at - vm->beat_at);
+	if (idle && (!vm->stopped_at || vm->stopped_at > vm->wakes_at))
+		fail("the guest was not asleep when it was stopped: the migration took too long");
 	if (idle)
-		printf("      the guest slept when it was stopped, %.1f s after a beat\n",
-		       vm->stop_at - vm->beat_at);
+		printf("      the guest slept when it was stopped, %.1f s before it was to wake\n",
+		       vm->wakes_at - vm->stopped_at);
 	printf("      QEMU: total time %llu ms, downtime %llu ms, %.1f MiB sent in %llu rounds over the RAM\n",
 	       json_number(r, "return.total-time"), json_number(r, "return.downtime"),
 	       json_number(r, "return.ram.transferred") / 1048576.0,
@@ -719,7 +763,8 @@ static void size_of(const char *file, char *out, size_t n)
 static void usage(FILE *to)
 {
 	fprintf(to,
-"migrate [-n HOPS] [-f FILE] [-r FILE] [-s FILE] [-qi] [-p SECONDS] [-b MIB] [-d MS] -- QEMU...\n"
+"migrate [-n HOPS] [-f FILE] [-r FILE] [-s FILE] [-qi] [-g MIB] [-p SECONDS]\n"
+"        [-b MIB] [-d MS] -- QEMU...\n"
 "Takes a guest through HOPS migrations, each to a newly started QEMU, and checks\n"
 "after each that the guest goes on and finds its memory whole.\n"
 "  -n  hops (0)\n"
@@ -729,6 +774,7 @@ static void usage(FILE *to)
 "  -s  in the end the guest is saved to FILE\n"
 "  -q  the guest is stopped before it is moved, not by QEMU at the end of that\n"
 "  -i  the guest is an idle one: it is moved while it sleeps\n"
+"  -g  before the first hop so many MiB of memory are plugged into the guest (0)\n"
 "  -p  pause between hops (0)\n"
 "  -b  bandwidth limit in MiB/s (%ld)\n"
 "  -d  downtime limit in ms (%ld)\n", bandwidth_mib, downtime_ms);
@@ -740,6 +786,7 @@ int main(int argc, char **argv)
 	unsigned long beat = 0, checks = 0;
 	char uri[512], note[512], size[32];
 	int hops = 0, pause_s = 0, opt;
+	long more_mib = 0;
 	struct vm *vm, *next;
 	FILE *f;
 
@@ -747,7 +794,7 @@ int main(int argc, char **argv)
 		usage(stdout);
 		return 0;
 	}
-	while ((opt = getopt(argc, argv, "n:f:r:s:qip:b:d:")) != -1) {
+	while ((opt = getopt(argc, argv, "n:f:r:s:qig:p:b:d:")) != -1) {
 		switch (opt) {
 		case 'n': hops = atoi(optarg); break;
 		case 'f': via = optarg; break;
@@ -755,6 +802,7 @@ int main(int argc, char **argv)
 		case 's': into = optarg; break;
 		case 'q': stopped = true; break;
 		case 'i': idle = true; break;
+		case 'g': more_mib = atol(optarg); break;
 		case 'p': pause_s = atoi(optarg); break;
 		case 'b': bandwidth_mib = atol(optarg); break;
 		case 'd': downtime_ms = atol(optarg); break;
@@ -787,6 +835,9 @@ int main(int argc, char **argv)
 		hear(vm, BEATS, 1, BOOT_S);
 		printf("the guest runs\n      %s\n", vm->word);
 	}
+
+	if (more_mib)
+		grow(vm, more_mib);
 
 	for (int hop = 1; hop <= hops; hop++) {
 		if (pause_s)
