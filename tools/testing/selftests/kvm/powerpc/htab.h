@@ -26,6 +26,15 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <linux/kvm.h>
+#include "kselftest_harness.h"
+
+/*
+ * How long a test may take, and how long it waits for what is to happen soon,
+ * in seconds: an emulated host that checks itself can be very slow.
+ */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT	180
+#define SOON_S			60
 
 /* The architecture's bits of an HPT entry, as H_ENTER takes them */
 #define HPTE_V_1TB_SEG		0x4000000000000000ULL

@@ -518,7 +518,7 @@ TEST_F(htab, write_takes_effect_at_once)
 	stream_header(&self->s, index, 0, 1);
 	ASSERT_EQ(self->s.len, xwrite(self->writer, self->s.buf, self->s.len));
 	for (k = 0; k < NR; k++) {
-		ASSERT_EQ(0, guest_join(&t[k], 10000));
+		ASSERT_EQ(0, guest_join(&t[k], SOON_S * 1000));
 		EXPECT_EQ(GUEST_NO_DATA, (long)t[k].args[8]);
 	}
 }
@@ -855,7 +855,7 @@ static void *read_thread(void *arg)
  * One vCPU makes hypercalls, another watches a page, a reader reads, entries
  * are written and the table is resized, all at the same time.
  */
-TEST_F_TIMEOUT(htab, everything_at_once, 60)
+TEST_F(htab, everything_at_once)
 {
 	struct hpte e = mapping(0, GUEST_CODE);
 	struct htab_vm vm[2];
@@ -908,7 +908,7 @@ TEST_F_TIMEOUT(htab, everything_at_once, 60)
 	EXPECT_EQ(0, reading.error);
 	EXPECT_NE(0, reading.count);
 	*(uint64_t *)guest_mem(&self->vm, GUEST_CONTROL) = 1;
-	ASSERT_EQ(0, guest_join(&churn, 10000));
+	ASSERT_EQ(0, guest_join(&churn, SOON_S * 1000));
 	EXPECT_EQ(0, churn.args[8]);
 	ASSERT_EQ(-EINTR, guest_stop(&watch));
 	/* The reader from before the last few changes knows them all */

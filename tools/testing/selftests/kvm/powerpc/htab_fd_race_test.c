@@ -11,7 +11,6 @@
 #include "htab_fixture.h"
 
 #define RACE_MS		3000
-#define RACE_TIMEOUT	60
 #define MAX_ORDER	(HTAB_ORDER + 1)
 
 struct race {
@@ -172,7 +171,7 @@ static bool race_goes_on(uint64_t begin)
 	return now_ms() - begin < RACE_MS;
 }
 
-TEST_F_TIMEOUT(htab, readers_against_allocate, RACE_TIMEOUT)
+TEST_F(htab, readers_against_allocate)
 {
 	enum { NR = 3 };
 	struct race race = { .vm = &self->vm };
@@ -187,7 +186,7 @@ TEST_F_TIMEOUT(htab, readers_against_allocate, RACE_TIMEOUT)
 	STOP(t, NR);
 }
 
-TEST_F_TIMEOUT(htab, readers_against_reset, RACE_TIMEOUT)
+TEST_F(htab, readers_against_reset)
 {
 	enum { NR = 3 };
 	struct race race = { .vm = &self->vm };
@@ -209,7 +208,7 @@ TEST_F_TIMEOUT(htab, readers_against_reset, RACE_TIMEOUT)
 	READERS_ARE_RIGHT(t, NR);
 }
 
-TEST_F_TIMEOUT(htab, readers_against_resize, RACE_TIMEOUT)
+TEST_F(htab, readers_against_resize)
 {
 	enum { NR = 3 };
 	struct race race = { .vm = &self->vm };
@@ -238,7 +237,7 @@ TEST_F_TIMEOUT(htab, readers_against_resize, RACE_TIMEOUT)
 	STOP(t, NR);
 }
 
-TEST_F_TIMEOUT(htab, readers_against_radix, RACE_TIMEOUT)
+TEST_F(htab, readers_against_radix)
 {
 	enum { NR = 3 };
 	struct race race = { .vm = &self->vm };
@@ -260,7 +259,7 @@ TEST_F_TIMEOUT(htab, readers_against_radix, RACE_TIMEOUT)
 	STOP(t, NR);
 }
 
-TEST_F_TIMEOUT(htab, writers_against_allocate, RACE_TIMEOUT)
+TEST_F(htab, writers_against_allocate)
 {
 	enum { NR = 2 };
 	struct race race = { .vm = &self->vm };
@@ -277,7 +276,7 @@ TEST_F_TIMEOUT(htab, writers_against_allocate, RACE_TIMEOUT)
 	STOP(t, NR);
 }
 
-TEST_F_TIMEOUT(htab, readers_against_writers, RACE_TIMEOUT)
+TEST_F(htab, readers_against_writers)
 {
 	enum { NR = 3, NR_WRITERS = 2 };
 	struct race race = { .vm = &self->vm };
@@ -306,7 +305,7 @@ static void *churn_thread(void *arg)
 	return ret ? racer_fails(t, "guest", ret) : NULL;
 }
 
-TEST_F_TIMEOUT(htab, readers_against_hypercalls, RACE_TIMEOUT)
+TEST_F(htab, readers_against_hypercalls)
 {
 	enum { NR = 3 };
 	struct race race = { .vm = &self->vm };
@@ -325,7 +324,7 @@ TEST_F_TIMEOUT(htab, readers_against_hypercalls, RACE_TIMEOUT)
 	/* A round takes long on a kernel that checks itself: one there has to be */
 	control = (uint64_t *)((char *)self->vm.mem + GUEST_CONTROL);
 	while (race_goes_on(begin) || !__atomic_load_n(&control[1], __ATOMIC_RELAXED)) {
-		ASSERT_GT(RACE_TIMEOUT * 1000 / 2, now_ms() - begin);
+		ASSERT_GT(SOON_S * 1000, now_ms() - begin);
 		usleep(10000);
 	}
 	__atomic_store_n(control, 1, __ATOMIC_RELAXED);
@@ -350,7 +349,7 @@ static void *shared_thread(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(htab, readers_against_close, RACE_TIMEOUT)
+TEST_F(htab, readers_against_close)
 {
 	enum { NR = 3 };
 	struct race race = { .vm = &self->vm };
@@ -381,7 +380,7 @@ TEST_F_TIMEOUT(htab, readers_against_close, RACE_TIMEOUT)
 }
 
 /* The last that holds a VM is a reader amid a read */
-TEST_F_TIMEOUT(htab, readers_against_end_of_vm, RACE_TIMEOUT)
+TEST_F(htab, readers_against_end_of_vm)
 {
 	enum { NR = 3 };
 	uint64_t begin = now_ms();
@@ -435,7 +434,7 @@ static void *debugfs_thread(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(htab, debugfs_against_replacement, RACE_TIMEOUT)
+TEST_F(htab, debugfs_against_replacement)
 {
 	enum { NR = 2 };
 	struct race race = { .vm = &self->vm };
@@ -483,7 +482,7 @@ static void *unmap_thread(void *arg)
 }
 
 /* Memory is taken from the guest while the entries that map it go away */
-TEST_F_TIMEOUT(htab, memory_unmapped_against_allocate, RACE_TIMEOUT)
+TEST_F(htab, memory_unmapped_against_allocate)
 {
 	struct race race = { .vm = &self->vm };
 	struct racer t = {};
@@ -535,7 +534,7 @@ static void *flip_thread(void *arg)
 }
 
 /* A record is good or it is not, even if the writer's memory changes meanwhile */
-TEST_F_TIMEOUT(htab, record_changed_while_written, RACE_TIMEOUT)
+TEST_F(htab, record_changed_while_written)
 {
 	enum { N = 1000 };
 	struct flipper f = {};

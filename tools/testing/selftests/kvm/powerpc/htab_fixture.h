@@ -9,7 +9,6 @@
 #ifndef SELFTEST_KVM_POWERPC_HTAB_FIXTURE_H
 #define SELFTEST_KVM_POWERPC_HTAB_FIXTURE_H
 
-#include "kselftest_harness.h"
 #include "htab.h"
 
 #define BIG_BUF		(4UL << 20)
@@ -196,7 +195,7 @@ static inline struct hpte mapping(unsigned int n, uint64_t addr)
 	uint64_t _begin = now_ms();					\
 	bool _true;							\
 									\
-	while (!(_true = (_condition)) && now_ms() - _begin < 10000)	\
+	while (!(_true = (_condition)) && now_ms() - _begin < SOON_S * 1000)	\
 		usleep(1000);						\
 	ASSERT_TRUE(_true);						\
 } while (0)

@@ -11,7 +11,6 @@
 #include <sys/syscall.h>
 #include <linux/perf_event.h>
 
-#include "kselftest_harness.h"
 #include "htab.h"
 
 /* A table of 16 MB, as a guest of 2 GB has it */

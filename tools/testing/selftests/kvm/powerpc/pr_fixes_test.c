@@ -10,7 +10,6 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <linux/userfaultfd.h>
-#include "kselftest_harness.h"
 #include "htab.h"
 #include "pr_guest.h"
 
@@ -635,7 +634,7 @@ TEST_F(pr, dirty_log_from_the_start)
 #define SWEEP_PAGES	1024UL
 #define SWEEP_SECONDS	5
 
-TEST_F_TIMEOUT(pr, dirty_log_loses_nothing, 60)
+TEST_F(pr, dirty_log_loses_nothing)
 {
 	unsigned long page = getpagesize(), size = SWEEP_PAGES * page, lost, i;
 	struct guest_thread t = { .vm = &self->vm };
@@ -922,7 +921,7 @@ static const char *const way_names[NR_WAYS] = {
 /* From one page to the next: these may have 64K */
 #define STRIDE		0x10000UL
 
-TEST_F_TIMEOUT(pr, removed_while_faulting, 60)
+TEST_F(pr, removed_while_faulting)
 {
 	unsigned long page = getpagesize(), size = 3 * NR_WAYS * STRIDE;
 	struct uffdio_api api = { .api = UFFD_API };
@@ -982,7 +981,7 @@ TEST_F_TIMEOUT(pr, removed_while_faulting, 60)
 			t.args[1] = 0x1111;
 		}
 		ASSERT_EQ(0, guest_start(&t));
-		ASSERT_EQ(1, poll(&ready, 1, 10000));
+		ASSERT_EQ(1, poll(&ready, 1, SOON_S * 1000));
 		ASSERT_EQ(sizeof(msg), read(uffd, &msg, sizeof(msg)));
 		ASSERT_EQ(UFFD_EVENT_PAGEFAULT, msg.event);
 		ASSERT_EQ(copy.dst, msg.arg.pagefault.address & -page);
@@ -1015,7 +1014,7 @@ TEST_F_TIMEOUT(pr, removed_while_faulting, 60)
 
 		/* The page is there, the first access comes to its end, another one begins */
 		ASSERT_EQ(0, ioctl(uffd, UFFDIO_COPY, &copy));
-		ASSERT_EQ(0, guest_join(&t, 10000));
+		ASSERT_EQ(0, guest_join(&t, SOON_S * 1000));
 		if (way == PROTECT) {
 			/* if it may store, it is stopped at the latest now */
 			if (!t.args[8]) {
@@ -1082,13 +1081,13 @@ TEST_F(pr, remapped_while_read)
 		;
 	WRITE(&told[1], 1);
 	if (ms >= REMAP_MS)
-		ASSERT_EQ(0, guest_join(&check, 10000));
+		ASSERT_EQ(0, guest_join(&check, SOON_S * 1000));
 	EXPECT_EQ(0, check.ret);
 	EXPECT_EQ(0, (long)check.args[8]);
 	EXPECT_LE(check.args[2], check.args[3]) {
 		TH_LOG("after %u ms", ms);
 	}
-	ASSERT_EQ(0, guest_join(&remap, 10000));
+	ASSERT_EQ(0, guest_join(&remap, SOON_S * 1000));
 	EXPECT_EQ(0, (long)remap.args[8]);
 	EXPECT_EQ(0, remap.args[0]);
 	TH_LOG("%lu times", (unsigned long)remap.args[1]);

@@ -6,7 +6,6 @@
 #ifndef SELFTEST_KVM_POWERPC_PR_GUEST_H
 #define SELFTEST_KVM_POWERPC_PR_GUEST_H
 
-#include "kselftest_harness.h"
 #include "htab.h"
 
 #define MSR_EE			0x8000ULL
