@@ -32,7 +32,7 @@
 #define EVENT	"/sys/kernel/tracing/events/kvm_hpt/kvm_hpt_pass/enable"
 
 /* Far more than it takes, also on a busy machine: these are for what hangs. */
-#define BOOT_S		180	/* until a guest's first beats */
+#define BOOT_S		400	/* until a guest's first beats */
 #define MIGRATE_S	240	/* until a migration has completed */
 #define ARRIVE_S	180	/* until a guest has checked itself on arrival */
 #define QMP_S		60	/* until QEMU answers */
@@ -679,12 +679,14 @@ static void trace_show(void)
 	printf("\n");
 }
 
-/* Until the guest has just gone to sleep. */
+/* Until the guest has just gone to sleep, or has been stopped. */
 static void wait_for_sleep(struct vm *vm)
 {
 	double limit = now() + SLEEP_S, settled = 0;
 
 	for (double before = vm->wakes_at; !settled || now() < settled; pump(100)) {
+		if (vm->stopped_at)
+			return;
 		if (now() > limit)
 			fail("QEMU %u: the guest has not gone to sleep in %d s", vm->nr, SLEEP_S);
 		if (!settled && vm->wakes_at != before)
@@ -692,20 +694,24 @@ static void wait_for_sleep(struct vm *vm)
 	}
 }
 
+static void limit_migration(struct vm *vm, long downtime)
+{
+	qmp(vm, "{\"execute\":\"migrate-set-parameters\",\"arguments\":"
+		"{\"max-bandwidth\":%ld,\"downtime-limit\":%ld}}",
+	    bandwidth_mib << 20, downtime);
+}
+
 /* Moves the guest out of vm, to uri; returns when QEMU says it is complete. */
 static void migrate(struct vm *vm, const char *uri)
 {
 	double limit = now() + MIGRATE_S;
+	bool held = false;
 	const char *r;
 
 	vm->stopped_at = 0;
-	if (idle)
-		wait_for_sleep(vm);
 	if (stopped)
 		qmp(vm, "{\"execute\":\"stop\"}");
-	qmp(vm, "{\"execute\":\"migrate-set-parameters\",\"arguments\":"
-		"{\"max-bandwidth\":%ld,\"downtime-limit\":%ld}}",
-	    bandwidth_mib << 20, downtime_ms);
+	limit_migration(vm, idle ? 0 : downtime_ms);
 	qmp(vm, "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"%s\"}}", uri);
 	for (;;) {
 		r = qmp(vm, "{\"execute\":\"query-migrate\"}");
@@ -717,6 +723,13 @@ static void migrate(struct vm *vm, const char *uri)
 		if (now() > limit)
 			fail("the migration out of QEMU %u has not completed after %d s: %s",
 			     vm->nr, MIGRATE_S, r);
+		/* An idle guest is stopped only when the bulk is over, and it sleeps. */
+		if (idle && !held && json_is(r, "return.status", "active") &&
+		    json_number(r, "return.ram.dirty-sync-count") > 1) {
+			held = true;
+			wait_for_sleep(vm);
+			limit_migration(vm, downtime_ms);
+		}
 		pump(100);
 	}
 	trace_show();
