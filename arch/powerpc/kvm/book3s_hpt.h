@@ -33,6 +33,7 @@ struct kvmppc_hpt_hold {
  * @release, with @first and @n inside the table that @hold found, from
  * process context.
  *
+ * @name:	The flavour, as it is shown to users.
  * @hold:	Keep the table from being replaced or reset until @release, and,
  *		for KVMPPC_HPT_WRITE, vCPUs from running if the flavour cannot
  *		change the table under them.  Returns 0, -EINTR if a signal came
@@ -55,6 +56,7 @@ struct kvmppc_hpt_hold {
  * @put_invalid: Make @n HPTEs from @first on invalid.
  */
 struct kvmppc_hpt_ops {
+	const char *name;
 	int (*hold)(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 		    unsigned int flags);
 	void (*release)(struct kvm *kvm, struct kvmppc_hpt_hold *hold,

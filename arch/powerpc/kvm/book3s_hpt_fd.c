@@ -31,11 +31,15 @@
  *  the table lock: kvmppc_hpt_ops.hold and .release
  *	HV: mmu_setup_lock, PR: hpt_mutex.
  *	Keeps the table where and what it is.  Protects kvm->arch.hpt_watch,
- *	and of each reader in its list @node, @pending, @generation and
- *	@lineage.
+ *	the statistics hpt_entries_written and hpt_changes_harvested, and of
+ *	each reader in its list @node, @pending, @generation and @lineage.
  *  what the flavour needs for an HPTE
  *	HV: kvm->srcu, the HPTE's lock bit, the rmap chain's lock.
  *	PR: kvm->mmu_lock, to flush its shadow HPTEs.
+ *
+ * fdinfo takes none of them, since who looks on should neither wait for a read,
+ * which may itself wait for a page of its buffer, nor keep a guest waiting that
+ * needs the table.  It shows what it finds, possibly of different moments.
  */
 
 #include <linux/anon_inodes.h>
@@ -45,6 +49,7 @@
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/sched/signal.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/srcu.h>
 #include <linux/uio.h>
@@ -71,6 +76,11 @@
 /* The index in a record's header is of 32 bits. */
 #define HPT_MAX_NR	BIT(32)
 
+/* What has gone through a file descriptor */
+struct hpt_count {
+	u64 valid, invalid, bytes;
+};
+
 struct hpt_reader {
 	struct kvm *kvm;
 	const struct kvmppc_hpt_ops *ops;
@@ -84,26 +94,31 @@ struct hpt_reader {
 	unsigned long pos;	/* the next one to look at */
 	unsigned long quiet;	/* HPTEs passed in vain by this read */
 	unsigned int pass;
-	u64 valid, invalid, bytes;	/* returned in this pass */
+	struct hpt_count count;	/* of what has been returned, ... */
+	struct hpt_count before;	/* ... until this pass began */
 
 	/* Protected by the table lock. */
 	struct list_head node;
-	unsigned long *pending;
+	unsigned long *pending;	/* once there, it stays */
 	u64 generation;
-	u64 lineage;
+	u64 lineage;		/* of the table it is for, */
+	u32 order;		/* and its order */
 };
 
 struct hpt_writer {
 	struct kvm *kvm;
 	const struct kvmppc_hpt_ops *ops;
+	unsigned int id;
 
 	struct mutex lock;	/* see above; protects what follows */
 	void *buf;
 	size_t buf_size;
+	struct hpt_count count;	/* of what has been applied */
 	u64 lineage;		/* of the table it is for, 0 before there is one */
+	u32 order;		/* of that table */
 };
 
-static atomic_t hpt_reader_ids = ATOMIC_INIT(0);
+static atomic_t hpt_ids = ATOMIC_INIT(0);
 
 static size_t hpt_record_size(const struct kvm_get_htab_header *rec)
 {
@@ -136,6 +151,7 @@ void kvmppc_hpt_replaced(struct kvm *kvm, u32 order)
 {
 	struct kvm_hpt_watch *watch = &kvm->arch.hpt_watch;
 
+	trace_kvm_hpt_replaced(kvm->userspace_pid, watch->order, order);
 	watch->generation++;
 	if (order != watch->order)
 		watch->lineage++;
@@ -155,6 +171,7 @@ void kvmppc_hpt_changed(struct kvm *kvm, unsigned long index)
 	struct kvm_hpt_watch *watch = &kvm->arch.hpt_watch;
 	struct hpt_reader *r;
 
+	kvm->stat.hpt_changes_harvested++;
 	list_for_each_entry(r, &watch->readers, node) {
 		/* Who has yet to notice a new table will start over with it. */
 		if (r->generation == watch->generation)
@@ -173,6 +190,7 @@ EXPORT_SYMBOL_GPL(kvmppc_hpt_changed);
 static int hpt_reader_bind(struct hpt_reader *r, struct kvmppc_hpt_hold *hold)
 {
 	struct kvm_hpt_watch *watch = &r->kvm->arch.hpt_watch;
+	unsigned long *pending;
 	unsigned long i;
 	size_t size;
 
@@ -187,9 +205,9 @@ static int hpt_reader_bind(struct hpt_reader *r, struct kvmppc_hpt_hold *hold)
 	if (!r->pending) {
 		if (hold->nr > HPT_MAX_NR)
 			return -EOVERFLOW;
-		r->pending = __vmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_ZERO |
-					     __GFP_NOWARN);
-		if (!r->pending)
+		pending = __vmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_ZERO |
+					  __GFP_NOWARN);
+		if (!pending)
 			return -ENOMEM;
 		/* What changed up to now is news to the older readers only. */
 		for (i = 0; i < hold->nr; i += HPT_STRETCH) {
@@ -198,22 +216,26 @@ static int hpt_reader_bind(struct hpt_reader *r, struct kvmppc_hpt_hold *hold)
 			cond_resched();
 		}
 		r->nr = hold->nr;
-		r->lineage = watch->lineage;
-		list_add_tail(&r->node, &watch->readers);
 		for (i = min(r->start_index, r->nr); i % BITS_PER_LONG; i++)
-			__set_bit(i, r->pending);
+			__set_bit(i, pending);
 		i = BIT_WORD(i);
-		memset(r->pending + i, 0xff, size - i * sizeof(long));
+		memset(pending + i, 0xff, size - i * sizeof(long));
+		r->lineage = watch->lineage;
+		r->order = watch->order;
 	} else {
 		/* All of it may differ from what this reader knows. */
-		memset(r->pending, 0xff, size);
+		pending = r->pending;
+		memset(pending, 0xff, size);
 	}
 	r->generation = watch->generation;
 	r->pos = min(r->start_index, r->nr);
 	r->pass = 1;
-	r->valid = 0;
-	r->invalid = 0;
-	r->bytes = 0;
+	r->before = r->count;
+	if (!r->pending) {
+		/* Pairs with hpt_reader_show_fdinfo(). */
+		smp_store_release(&r->pending, pending);
+		list_add_tail(&r->node, &watch->readers);
+	}
 	return 0;
 }
 
@@ -356,6 +378,7 @@ static size_t hpt_reader_delivered(struct hpt_reader *r, size_t len,
 				   size_t copied)
 {
 	struct kvm_get_htab_header *rec;
+	u64 valid = 0, invalid = 0;
 	struct kvmppc_hpt_hold hold;
 	size_t at, done;
 
@@ -363,10 +386,14 @@ static size_t hpt_reader_delivered(struct hpt_reader *r, size_t len,
 		rec = r->buf + done;
 		if (done + hpt_record_size(rec) > copied)
 			break;
-		r->valid += rec->n_valid;
-		r->invalid += rec->n_invalid;
+		valid += rec->n_valid;
+		invalid += rec->n_invalid;
 	}
-	r->bytes += done;
+	r->count.valid += valid;
+	r->count.invalid += invalid;
+	r->count.bytes += done;
+	/* There may be other readers, each with a lock of its own. */
+	atomic64_add(valid, &r->kvm->stat.hpt_entries_read);
 	if (done == len)
 		return done;
 
@@ -388,12 +415,12 @@ static size_t hpt_reader_delivered(struct hpt_reader *r, size_t len,
 /* Context: r->lock is held. */
 static void hpt_reader_end_pass(struct hpt_reader *r)
 {
-	trace_kvm_hpt_pass(r->id, r->pass, r->valid, r->invalid, r->bytes);
+	trace_kvm_hpt_pass(r->id, r->pass, r->count.valid - r->before.valid,
+			   r->count.invalid - r->before.invalid,
+			   r->count.bytes - r->before.bytes);
 	r->pass++;
 	r->pos = 0;
-	r->valid = 0;
-	r->invalid = 0;
-	r->bytes = 0;
+	r->before = r->count;
 }
 
 /*
@@ -405,6 +432,8 @@ static void hpt_reader_end_pass(struct hpt_reader *r)
 static ssize_t hpt_read_iter(struct kiocb *iocb, struct iov_iter *to)
 {
 	struct hpt_reader *r = iocb->ki_filp->private_data;
+	struct hpt_count was;
+	unsigned int pass;
 	ssize_t ret = 0;
 	size_t size;
 
@@ -413,11 +442,14 @@ static ssize_t hpt_read_iter(struct kiocb *iocb, struct iov_iter *to)
 	if (mutex_lock_interruptible(&r->lock))
 		return -ERESTARTSYS;
 
+	was = r->count;
+	pass = r->pass;
 	r->quiet = 0;
 	while ((size = iov_iter_count(to)) >= HPT_MIN_READ) {
 		ssize_t len, done;
 
 		len = hpt_reader_fill(r, min(size, HPT_BUF_SIZE));
+		pass = r->pass;
 		if (len < 0) {
 			if (!ret && len != -ENODATA)
 				ret = len == -EINTR ? -ERESTARTSYS : len;
@@ -445,8 +477,91 @@ static ssize_t hpt_read_iter(struct kiocb *iocb, struct iov_iter *to)
 		}
 	}
 
+	trace_kvm_hpt_read(r->id, pass, r->pos, r->count.valid - was.valid,
+			   r->count.invalid - was.invalid, ret);
 	mutex_unlock(&r->lock);
 	return ret;
+}
+
+/* What does not depend on the direction; @lineage is 0 if there is no table. */
+static void hpt_show_fdinfo(struct seq_file *m, struct kvm *kvm,
+			    const struct kvmppc_hpt_ops *ops, unsigned int id,
+			    const char *direction, u64 lineage, u32 order)
+{
+	const char *table = "none";
+
+	if (lineage) {
+		/* Without the table lock: either answer is as good. */
+		if (data_race(kvm->arch.hpt_watch.lineage) == lineage)
+			table = "current";
+		else
+			table = "gone";
+	}
+	seq_printf(m, "hpt-id:\t%u\n", id);
+	seq_printf(m, "hpt-flavour:\t%s\n", ops->name);
+	seq_printf(m, "hpt-direction:\t%s\n", direction);
+	seq_printf(m, "hpt-table:\t%s\n", table);
+	seq_printf(m, "hpt-order:\t%u\n", lineage ? order : 0);
+}
+
+static void hpt_show_count(struct seq_file *m, const struct hpt_count *counting)
+{
+	/* Without the lock of the reader or writer: what it is just now. */
+	const struct hpt_count count = data_race(*counting);
+
+	seq_printf(m, "hpt-entries:\t%llu\n", count.valid);
+	seq_printf(m, "hpt-invalid:\t%llu\n", count.invalid);
+	seq_printf(m, "hpt-bytes:\t%llu\n", count.bytes);
+}
+
+static unsigned long hpt_reader_count_pending(struct hpt_reader *r)
+{
+	unsigned long i, n, nr = 0;
+
+	for (i = 0; i < r->nr; i += HPT_STRETCH) {
+		n = min(HPT_STRETCH, r->nr - i);
+		/* Without the table lock: bits may come and go. */
+		nr += data_race(bitmap_weight(r->pending + BIT_WORD(i), n));
+		cond_resched();
+	}
+	return nr;
+}
+
+static void hpt_reader_show_fdinfo(struct seq_file *m, struct file *file)
+{
+	struct hpt_reader *r = file->private_data;
+	struct kvm_hpt_watch *watch = &r->kvm->arch.hpt_watch;
+	unsigned long pending = 0, pos = 0;
+	unsigned int pass = 0;
+	u64 lineage = 0;
+	bool there, reset;
+
+	/* If @pending is there, what tells of the table is, and stays. */
+	if (smp_load_acquire(&r->pending)) {
+		lineage = r->lineage;
+		/* Without the reader's lock: how far it is just now, ... */
+		pass = data_race(r->pass);
+		/* ... and where. */
+		pos = data_race(r->pos);
+		/* Without the table lock: is its table still there, ... */
+		there = data_race(watch->lineage) == lineage;
+		/* ... and has it been reset? */
+		reset = data_race(watch->generation != r->generation);
+		if (there && reset) {
+			/* What the next read will find. */
+			pass = 1;
+			pos = min(r->start_index, r->nr);
+			pending = r->nr;
+		} else if (there) {
+			pending = hpt_reader_count_pending(r);
+		}
+	}
+
+	hpt_show_fdinfo(m, r->kvm, r->ops, r->id, "read", lineage, r->order);
+	seq_printf(m, "hpt-pass:\t%u\n", pass);
+	seq_printf(m, "hpt-position:\t%lu\n", pos);
+	seq_printf(m, "hpt-pending:\t%lu\n", pending);
+	hpt_show_count(m, &r->count);
 }
 
 static int hpt_reader_release(struct inode *inode, struct file *file)
@@ -471,6 +586,7 @@ static const struct file_operations hpt_reader_fops = {
 	.owner		= THIS_MODULE,
 	.read_iter	= hpt_read_iter,
 	.release	= hpt_reader_release,
+	.show_fdinfo	= hpt_reader_show_fdinfo,
 };
 
 /*
@@ -481,13 +597,16 @@ static const struct file_operations hpt_reader_fops = {
  */
 static int hpt_writer_bind(struct hpt_writer *w, struct kvmppc_hpt_hold *hold)
 {
-	u64 lineage = w->kvm->arch.hpt_watch.lineage;
+	struct kvm_hpt_watch *watch = &w->kvm->arch.hpt_watch;
 
 	if (!hold->nr)
 		return -EINVAL;
-	if (!w->lineage)
-		w->lineage = lineage;
-	return w->lineage == lineage ? 0 : -ESTALE;
+	if (!w->lineage) {
+		w->order = watch->order;
+		/* Pairs with hpt_writer_show_fdinfo(). */
+		smp_store_release(&w->lineage, watch->lineage);
+	}
+	return w->lineage == watch->lineage ? 0 : -ESTALE;
 }
 
 /*
@@ -530,8 +649,8 @@ static int hpt_writer_apply(struct hpt_writer *w, struct kvmppc_hpt_hold *hold,
 static size_t hpt_writer_drain(struct hpt_writer *w, const void *buf,
 			       size_t len, int *err)
 {
+	u64 valid = 0, invalid = 0;
 	struct kvmppc_hpt_hold hold;
-	unsigned long nr = 0;
 	size_t done = 0;
 
 	*err = w->ops->hold(w->kvm, &hold, KVMPPC_HPT_WRITE);
@@ -539,17 +658,23 @@ static size_t hpt_writer_drain(struct hpt_writer *w, const void *buf,
 		return 0;
 	*err = hpt_writer_bind(w, &hold);
 
-	while (!*err && nr < HPT_STRETCH &&
+	while (!*err && valid + invalid < HPT_STRETCH &&
 	       len - done >= sizeof(struct kvm_get_htab_header)) {
 		const struct kvm_get_htab_header *rec = buf + done;
 
 		if (len - done < hpt_record_size(rec))
 			break;
 		*err = hpt_writer_apply(w, &hold, rec);
-		if (!*err)
-			done += hpt_record_size(rec);
-		nr += rec->n_valid + rec->n_invalid;
+		if (*err)
+			break;
+		done += hpt_record_size(rec);
+		valid += rec->n_valid;
+		invalid += rec->n_invalid;
 	}
+	w->count.valid += valid;
+	w->count.invalid += invalid;
+	w->count.bytes += done;
+	w->kvm->stat.hpt_entries_written += valid;
 
 	w->ops->release(w->kvm, &hold, KVMPPC_HPT_WRITE);
 	cond_resched();
@@ -586,6 +711,7 @@ static int hpt_writer_grow(struct hpt_writer *w, size_t len, size_t left)
 static ssize_t hpt_write_iter(struct kiocb *iocb, struct iov_iter *from)
 {
 	struct hpt_writer *w = iocb->ki_filp->private_data;
+	struct hpt_count was;
 	ssize_t ret = 0;
 	int err = 0;
 
@@ -595,6 +721,7 @@ static ssize_t hpt_write_iter(struct kiocb *iocb, struct iov_iter *from)
 	if (mutex_lock_interruptible(&w->lock))
 		return -ERESTARTSYS;
 
+	was = w->count;
 	while (iov_iter_count(from)) {
 		size_t size = min(iov_iter_count(from), w->buf_size);
 		size_t len = copy_from_iter(w->buf, size, from);
@@ -616,10 +743,22 @@ static ssize_t hpt_write_iter(struct kiocb *iocb, struct iov_iter *from)
 			break;
 	}
 
-	mutex_unlock(&w->lock);
 	if (!ret && err)
 		ret = err == -EINTR ? -ERESTARTSYS : err;
+	trace_kvm_hpt_write(w->id, w->count.valid - was.valid,
+			    w->count.invalid - was.invalid, ret);
+	mutex_unlock(&w->lock);
 	return ret;
+}
+
+static void hpt_writer_show_fdinfo(struct seq_file *m, struct file *file)
+{
+	struct hpt_writer *w = file->private_data;
+	/* If it is there, then so is @order. */
+	u64 lineage = smp_load_acquire(&w->lineage);
+
+	hpt_show_fdinfo(m, w->kvm, w->ops, w->id, "write", lineage, w->order);
+	hpt_show_count(m, &w->count);
 }
 
 static int hpt_writer_release(struct inode *inode, struct file *file)
@@ -637,6 +776,7 @@ static const struct file_operations hpt_writer_fops = {
 	.owner		= THIS_MODULE,
 	.write_iter	= hpt_write_iter,
 	.release	= hpt_writer_release,
+	.show_fdinfo	= hpt_writer_show_fdinfo,
 };
 
 static struct file *hpt_reader_open(struct kvm *kvm,
@@ -658,7 +798,7 @@ static struct file *hpt_reader_open(struct kvm *kvm,
 	}
 	r->kvm = kvm;
 	r->ops = ops;
-	r->id = atomic_inc_return(&hpt_reader_ids);
+	r->id = atomic_inc_return(&hpt_ids);
 	r->bolted = args->flags & KVM_GET_HTAB_BOLTED_ONLY;
 	r->start_index = args->start_index;
 	mutex_init(&r->lock);
@@ -692,11 +832,14 @@ static struct file *hpt_reader_open(struct kvm *kvm,
 		fput(file);
 		return ERR_PTR(err);
 	}
+	trace_kvm_hpt_open(r->id, kvm->userspace_pid, args->flags,
+			   args->start_index, r->order);
 	return file;
 }
 
 static struct file *hpt_writer_open(struct kvm *kvm,
-				    const struct kvmppc_hpt_ops *ops)
+				    const struct kvmppc_hpt_ops *ops,
+				    const struct kvm_get_htab_fd *args)
 {
 	struct kvmppc_hpt_hold hold;
 	struct hpt_writer *w;
@@ -713,6 +856,7 @@ static struct file *hpt_writer_open(struct kvm *kvm,
 	}
 	w->kvm = kvm;
 	w->ops = ops;
+	w->id = atomic_inc_return(&hpt_ids);
 	mutex_init(&w->lock);
 
 	file = anon_inode_getfile("kvm-htab", &hpt_writer_fops, w, O_WRONLY);
@@ -727,6 +871,8 @@ static struct file *hpt_writer_open(struct kvm *kvm,
 	ops->hold(kvm, &hold, KVMPPC_HPT_NOINTR);
 	hpt_writer_bind(w, &hold);
 	ops->release(kvm, &hold, KVMPPC_HPT_NOINTR);
+	trace_kvm_hpt_open(w->id, kvm->userspace_pid, args->flags,
+			   args->start_index, w->order);
 	return file;
 }
 
@@ -738,7 +884,7 @@ struct file *kvmppc_hpt_fd_file(struct kvm *kvm,
 	if (args->flags & ~(KVM_GET_HTAB_BOLTED_ONLY | KVM_GET_HTAB_WRITE))
 		return ERR_PTR(-EINVAL);
 	if (args->flags & KVM_GET_HTAB_WRITE)
-		return hpt_writer_open(kvm, ops);
+		return hpt_writer_open(kvm, ops, args);
 	return hpt_reader_open(kvm, ops, args);
 }
 EXPORT_SYMBOL_IF_KUNIT(kvmppc_hpt_fd_file);

@@ -360,6 +360,7 @@ static void hpt_hv_put_invalid(struct kvm *kvm, unsigned long first,
 }
 
 const struct kvmppc_hpt_ops kvmppc_hpt_hv_ops = {
+	.name		= "hv",
 	.hold		= hpt_hv_hold,
 	.release	= hpt_hv_release,
 	.harvest	= hpt_hv_harvest,

@@ -484,6 +484,7 @@ static void hpt_pr_put_invalid(struct kvm *kvm, unsigned long first,
 }
 
 const struct kvmppc_hpt_ops kvmppc_hpt_pr_ops = {
+	.name		= "pr",
 	.hold		= hpt_pr_hold,
 	.release	= hpt_pr_unhold,
 	.harvest	= hpt_pr_harvest,

@@ -21,6 +21,7 @@
 #include <linux/module.h>
 #include <linux/prandom.h>
 #include <linux/sched/signal.h>
+#include <linux/seq_file.h>
 #include <linux/srcu.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
@@ -75,6 +76,8 @@ struct reader {
 	/* What has been returned: HPTEs, all zeroes if invalid. */
 	struct kvm_hpt_entry *hptes;
 	unsigned long *known;
+	/* ... and how much of it, from whichever table. */
+	u64 entries, invalid, bytes;
 };
 
 struct fake {
@@ -105,6 +108,7 @@ struct fake {
 	struct reader readers[MAX_READERS];
 	struct file *writer;
 	struct kvm_hpt_entry *wanted;	/* what a write is to make of hptes */
+	char fdinfo[512];
 
 	/* BUF_SIZE and a margin each. */
 	void *got;
@@ -312,6 +316,7 @@ static void fake_put_invalid(struct kvm *kvm, unsigned long first,
 }
 
 static const struct kvmppc_hpt_ops fake_ops = {
+	.name		= "fake",
 	.hold		= fake_hold,
 	.release	= fake_release,
 	.harvest	= fake_harvest,
@@ -530,6 +535,9 @@ static struct reader *open_reader(struct fake *f, unsigned int n, u32 flags,
 	r->bolted = flags & KVM_GET_HTAB_BOLTED_ONLY;
 	r->start = start;
 	r->stop = 0;
+	r->entries = 0;
+	r->invalid = 0;
+	r->bytes = 0;
 	if (f->nr)
 		reader_start(r);
 	return r;
@@ -675,7 +683,52 @@ static void reader_replay(struct reader *r, const void *buf, size_t len)
 		memset(&r->hptes[rec->index + rec->n_valid], 0,
 		       rec->n_invalid * ENTRY_SIZE);
 		bitmap_set(r->known, rec->index, n);
+		r->entries += rec->n_valid;
+		r->invalid += rec->n_invalid;
 	}
+	r->bytes += len;
+}
+
+/* What fdinfo shows of a file, but for the number that the file has got. */
+static const char *fdinfo(struct fake *f, struct file *file)
+{
+	struct seq_file m = { .buf = f->fdinfo, .size = sizeof(f->fdinfo) };
+	char *rest;
+
+	file->f_op->show_fdinfo(&m, file);
+	KUNIT_ASSERT_LT(f->test, m.count, m.size);
+	f->fdinfo[m.count] = '\0';
+	rest = strchr(f->fdinfo, '\n');
+	KUNIT_ASSERT_NOT_NULL(f->test, rest);
+	KUNIT_ASSERT_EQ(f->test, strncmp(f->fdinfo, "hpt-id:\t", 8), 0);
+	return rest + 1;
+}
+
+static u64 fdinfo_number(struct fake *f, const char *text, const char *name)
+{
+	const char *line = strstr(text, name);
+	char digits[24] = "";
+	u64 number;
+
+	KUNIT_ASSERT_NOT_NULL_MSG(f->test, line, "%s", name);
+	line += strlen(name);
+	strscpy(digits, line, min(sizeof(digits), strcspn(line, "\n") + 1));
+	KUNIT_ASSERT_EQ_MSG(f->test, kstrtou64(digits, 10, &number), 0, "%s", name);
+	return number;
+}
+
+/* It must show what has been returned, and what has been found to be. */
+static void reader_check_fdinfo(struct reader *r)
+{
+	struct kunit *test = r->f->test;
+	const char *text = fdinfo(r->f, r->file);
+
+	KUNIT_ASSERT_EQ(test, fdinfo_number(r->f, text, "entries:\t"), r->entries);
+	KUNIT_ASSERT_EQ(test, fdinfo_number(r->f, text, "invalid:\t"), r->invalid);
+	KUNIT_ASSERT_EQ(test, fdinfo_number(r->f, text, "bytes:\t"), r->bytes);
+	if (bitmap_empty(r->f->log, r->nr))
+		KUNIT_ASSERT_EQ(test, fdinfo_number(r->f, text, "pending:\t"),
+				bitmap_weight(r->pending, r->nr));
 }
 
 /* What a read of @size bytes has returned must be what the model says. */
@@ -691,6 +744,7 @@ static void reader_check(struct reader *r, ssize_t got, size_t size,
 	KUNIT_ASSERT_EQ_MSG(f->test, memcmp(f->got, f->want, len), 0,
 			    "read of %zu bytes", size);
 	reader_replay(r, f->got, len);
+	reader_check_fdinfo(r);
 }
 
 /* A read must return what the model says, and write nothing behind it. */
@@ -1633,6 +1687,7 @@ static void test_read_reset_before_copy(struct kunit *test)
 	KUNIT_EXPECT_NULL(test, f->hook);
 	KUNIT_EXPECT_EQ(test, got, HEADER_SIZE + 5 * ENTRY_SIZE);
 	expect_record(f, 0, 0, 5, 0);
+	reader_replay(r, f->got, got);
 	reader_drain(r, 100);
 
 	/* And fail to get there. */
@@ -1640,7 +1695,9 @@ static void test_read_reset_before_copy(struct kunit *test)
 	fake_arm(f, hook_reset, AT_RELEASE, 0);
 	got = user_read(r->file, end - 30, 100);
 	KUNIT_EXPECT_NULL(test, f->hook);
-	KUNIT_EXPECT_EQ(test, got, MIN_READ);
+	KUNIT_ASSERT_EQ(test, got, MIN_READ);
+	KUNIT_ASSERT_EQ(test, copy_from_user(f->got, (void __user *)(end - 30), got), 0);
+	reader_replay(r, f->got, got);
 	reader_drain(r, 100);
 }
 
@@ -2601,6 +2658,181 @@ static void test_write_at_random(struct kunit *test)
 	}
 }
 
+/* ------------------------------------------------ what is seen from outside */
+
+static void expect_reader(struct reader *r, const char *table, u32 order,
+			  unsigned int pass, unsigned long position,
+			  unsigned long pending, u64 entries, u64 invalid,
+			  u64 bytes)
+{
+	char want[sizeof(r->f->fdinfo)];
+
+	scnprintf(want, sizeof(want),
+		  "hpt-flavour:\tfake\nhpt-direction:\tread\nhpt-table:\t%s\nhpt-order:\t%u\nhpt-pass:\t%u\nhpt-position:\t%lu\nhpt-pending:\t%lu\nhpt-entries:\t%llu\nhpt-invalid:\t%llu\nhpt-bytes:\t%llu\n",
+		  table, order, pass, position, pending, entries, invalid, bytes);
+	KUNIT_EXPECT_STREQ(r->f->test, fdinfo(r->f, r->file), want);
+}
+
+static void expect_writer(struct fake *f, const char *table, u32 order,
+			  u64 entries, u64 invalid, u64 bytes)
+{
+	char want[sizeof(f->fdinfo)];
+
+	scnprintf(want, sizeof(want),
+		  "hpt-flavour:\tfake\nhpt-direction:\twrite\nhpt-table:\t%s\nhpt-order:\t%u\nhpt-entries:\t%llu\nhpt-invalid:\t%llu\nhpt-bytes:\t%llu\n",
+		  table, order, entries, invalid, bytes);
+	KUNIT_EXPECT_STREQ(f->test, fdinfo(f, f->writer), want);
+}
+
+static void test_fdinfo_reader(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct reader *r;
+
+	/* No table. */
+	r = open_reader(f, 0, 0, 5);
+	expect_reader(r, "none", 0, 0, 0, 0, 0, 0, 0);
+	KUNIT_EXPECT_EQ(test, kernel_read(r->file, f->got, 100, NULL), 0);
+	fake_table(f, 100);
+	fake_set_range(f, 10, 20, VALID);
+	expect_reader(r, "none", 0, 0, 0, 0, 0, 0, 0);
+
+	/* Amid the first pass, at its end, and when there is nothing new. */
+	reader_start(r);
+	KUNIT_EXPECT_EQ(test, reader_read(r, HEADER_SIZE + MIN_READ + 1),
+			HEADER_SIZE + MIN_READ);
+	expect_reader(r, "current", 11, 1, 11, 89, 1, 5, 32);
+	KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), MIN_READ + 8 * ENTRY_SIZE);
+	expect_reader(r, "current", 11, 2, 0, 0, 10, 85, 184);
+	KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), 0);
+	expect_reader(r, "current", 11, 3, 0, 0, 10, 85, 184);
+
+	/* A change, when somebody has found it. */
+	fake_set_range(f, 50, 53, VALID);
+	expect_reader(r, "current", 11, 3, 0, 0, 10, 85, 184);
+	KUNIT_EXPECT_EQ(test, reader_read(r, MIN_READ), MIN_READ);
+	expect_reader(r, "current", 11, 3, 51, 2, 11, 85, 208);
+
+	/* A reset, before the reader knows and after; then the table goes. */
+	fake_table(f, 100);
+	expect_reader(r, "current", 11, 1, 5, 100, 11, 85, 208);
+	KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), HEADER_SIZE);
+	expect_reader(r, "current", 11, 2, 0, 5, 11, 180, 216);
+	fake_table(f, 0);
+	expect_reader(r, "gone", 11, 2, 0, 0, 11, 180, 216);
+	fake_table(f, 100);
+	expect_reader(r, "gone", 11, 2, 0, 0, 11, 180, 216);
+}
+
+static void test_fdinfo_large_table(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	const char *text;
+	struct reader *r;
+
+	/* Pending HPTEs are counted in stretches, the last of them no whole one. */
+	fake_table(f, 5 * STRETCH + 77);
+	r = open_reader(f, 0, 0, STRETCH + 1);
+	text = fdinfo(f, r->file);
+	KUNIT_EXPECT_EQ(test, fdinfo_number(f, text, "pending:\t"),
+			4 * STRETCH + 76);
+	KUNIT_EXPECT_EQ(test, fdinfo_number(f, text, "position:\t"), STRETCH + 1);
+	fake_set(f, 0, VALID);
+	fake_set(f, f->nr - 1, VALID);
+	reader_drain(r, 1000);
+}
+
+static void test_fdinfo_writer(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	size_t len;
+
+	open_writer(f);
+	expect_writer(f, "none", 0, 0, 0, 0);
+	fake_table(f, 100);
+	len = add_record(f, 0, 10, 3, 4);
+	len = add_record(f, len, 50, 0, 50);
+	len = add_record(f, len, 50, 1, 50);
+	KUNIT_EXPECT_EQ(test, writer_write(f, len), 64);
+	expect_writer(f, "current", 11, 3, 54, 64);
+
+	/* One that the flavour refuses does not count, the one before does. */
+	len = add_record(f, 0, 10, 1, 0);
+	len = add_record(f, len, 20, 1, 0);
+	f->hook_err = -EIO;
+	fake_arm(f, hook_fail, AT_PUT, 1);
+	model_write(f, f->want, MIN_READ);
+	writer_check(f, kernel_write(f->writer, f->want, len, NULL), MIN_READ);
+	expect_writer(f, "current", 11, 4, 54, 88);
+	f->hook = NULL;
+
+	fake_table(f, 100);
+	expect_writer(f, "current", 11, 4, 54, 88);
+	fake_table(f, 200);
+	expect_writer(f, "gone", 11, 4, 54, 88);
+}
+
+static void expect_stats(struct fake *f, u64 read, u64 written, u64 harvested)
+{
+	struct kvm_vm_stat *stat = &f->kvm.stat;
+
+	KUNIT_EXPECT_EQ(f->test, atomic64_read(&stat->hpt_entries_read), read);
+	KUNIT_EXPECT_EQ(f->test, stat->hpt_entries_written, written);
+	KUNIT_EXPECT_EQ(f->test, stat->hpt_changes_harvested, harvested);
+}
+
+static void test_stats(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct reader *a, *b;
+	unsigned long end;
+	size_t len;
+
+	fake_table(f, 2 * STRETCH);
+	open_writer(f);
+	len = add_record(f, 0, 0, 100, 50);
+	KUNIT_EXPECT_EQ(test, writer_write(f, len), len);
+	expect_stats(f, 0, 100, 0);
+	a = open_reader(f, 0, 0, 0);
+	b = open_reader(f, 1, 0, 50);
+	reader_drain(a, 1000);
+	expect_stats(f, 100, 100, 0);
+	reader_drain(b, 1000);
+	expect_stats(f, 150, 100, 0);
+
+	/* A change is harvested once, however many learn of it. */
+	fake_set(f, 5, VALID);
+	fake_set(f, 6, VALID);
+	fake_set(f, STRETCH, VALID);
+	expect_stats(f, 150, 100, 0);
+	KUNIT_EXPECT_EQ(test, reader_read(a, MIN_READ), MIN_READ);
+	expect_stats(f, 151, 100, 2);
+	reader_drain(b, 1000);
+	expect_stats(f, 154, 100, 3);
+	reader_drain(a, 1000);
+	expect_stats(f, 156, 100, 3);
+
+	/* One that the flavour finds on the way is a change, too. */
+	fake_set(f, 7, VALID);
+	__set_bit(7, f->touched);
+	KUNIT_EXPECT_EQ(test, reader_read(a, MIN_READ), MIN_READ);
+	expect_stats(f, 157, 100, 5);
+	reader_drain(a, 1000);
+	reader_drain(b, 1000);
+
+	expect_stats(f, 158, 100, 5);
+
+	/* What is refused has not been written, what does not arrive not read. */
+	len = add_record(f, 0, f->nr, 1, 0);
+	KUNIT_EXPECT_EQ(test, writer_write(f, len), -EINVAL);
+	end = user_memory(test, CHUNK);
+	fake_set(f, 8, VALID);
+	KUNIT_EXPECT_EQ(test, reader_read_fault(a, end, 280, 7), -EFAULT);
+	expect_stats(f, 158, 100, 6);
+	reader_drain(a, 1000);
+	expect_stats(f, 159, 100, 6);
+}
+
 /* ------------------------------------------------------------- the suite */
 
 static int hpt_fd_init(struct kunit *test)
@@ -2703,6 +2935,10 @@ static struct kunit_case hpt_fd_cases[] = {
 	KUNIT_CASE(test_write_segments),
 	KUNIT_CASE(test_write_fault),
 	KUNIT_CASE(test_write_at_random),
+	KUNIT_CASE(test_fdinfo_reader),
+	KUNIT_CASE(test_fdinfo_large_table),
+	KUNIT_CASE(test_fdinfo_writer),
+	KUNIT_CASE(test_stats),
 	{}
 };
 
