@@ -11,6 +11,7 @@
  * of all consoles and logs.
  */
 #include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -582,6 +583,80 @@ static void row(const char *name, const struct pass *p)
 	printf("      %-18s %12s %12s %12s\n", name, v, i, b);
 }
 
+/*
+ * How far QEMU has got with the page table, from /proc: what the kernel says of
+ * the file descriptor by which it reads that.
+ */
+static struct progress {
+	unsigned int reader, order, pass;
+	unsigned long long position, pending, entries, bytes;
+	double shown_at;
+} progress;
+
+static bool progress_of(pid_t pid, const char *fd, struct progress *p)
+{
+	char path[512], line[128], word[32];
+	bool reads = false, there = false;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%s", pid, fd);
+	f = fopen(path, "r");
+	if (!f)
+		return false;
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "hpt-direction: %31s", word) == 1)
+			reads = !strcmp(word, "read");
+		if (sscanf(line, "hpt-table: %31s", word) == 1)
+			there = !strcmp(word, "current");
+		sscanf(line, "hpt-id: %u", &p->reader);
+		sscanf(line, "hpt-order: %u", &p->order);
+		sscanf(line, "hpt-pass: %u", &p->pass);
+		sscanf(line, "hpt-position: %llu", &p->position);
+		sscanf(line, "hpt-pending: %llu", &p->pending);
+		sscanf(line, "hpt-entries: %llu", &p->entries);
+		sscanf(line, "hpt-bytes: %llu", &p->bytes);
+	}
+	fclose(f);
+	return reads && there;
+}
+
+/* Shows it once a second at most, and only what is new. */
+static void progress_show(const struct vm *vm)
+{
+	struct progress p = {};
+	char dir[32], link[64], at[32] = "", left[32], entries[32], bytes[32];
+	bool found = false;
+	struct dirent *e;
+	DIR *d;
+
+	snprintf(dir, sizeof(dir), "/proc/%d/fd", vm->pid);
+	d = opendir(dir);
+	while (d && !found && (e = readdir(d))) {
+		ssize_t n = readlinkat(dirfd(d), e->d_name, link, sizeof(link) - 1);
+
+		link[n < 0 ? 0 : n] = 0;
+		found = !strcmp(link, "anon_inode:kvm-htab") &&
+			progress_of(vm->pid, e->d_name, &p);
+	}
+	if (d)
+		closedir(d);
+	if (!found)
+		return;
+	p.shown_at = progress.shown_at;
+	if (now() >= p.shown_at + 1 && (p.bytes != progress.bytes || p.pass != progress.pass)) {
+		number(left, p.pending);
+		number(entries, p.entries);
+		number(bytes, p.bytes);
+		if (p.pass == 1)
+			snprintf(at, sizeof(at), " at %llu %%",
+				 p.position * 100 >> (p.order - 4));
+		printf("      page table: pass %u%s, %s left, %s entries in %s bytes so far\n",
+		       p.pass, at, left, entries, bytes);
+		p.shown_at = now();
+	}
+	progress = p;
+}
+
 static void add_pass(struct pass *to, const struct pass *p)
 {
 	to->valid += p->valid;
@@ -595,6 +670,7 @@ static void trace_begin(void)
 {
 	int fd = open(EVENT, O_WRONLY);
 
+	progress = (struct progress){};
 	tracing = fd >= 0 && write(fd, "1", 1) == 1;
 	if (fd >= 0)
 		close(fd);
@@ -647,6 +723,9 @@ static void trace_show(void)
 	if (n < 2 || !p[0].bytes)
 		fail("the kernel has traced %u passes over the page table, the first of %llu bytes",
 		     n, n ? p[0].bytes : 0);
+	if (progress.reader && (progress.reader != p[0].reader || progress.bytes > all.bytes))
+		fail("/proc has seen reader %u return %llu bytes, the trace reader %u %llu",
+		     progress.reader, progress.bytes, p[0].reader, all.bytes);
 	if (hpt_order && p[0].valid + p[0].invalid != 1ULL << (hpt_order - 4))
 		fail("the first pass is of %llu entries, the guest's page table of order %u",
 		     p[0].valid + p[0].invalid, hpt_order);
@@ -717,6 +796,7 @@ static void migrate(struct vm *vm, const char *uri)
 		r = qmp(vm, "{\"execute\":\"query-migrate\"}");
 		if (json_is(r, "return.status", "completed"))
 			break;
+		progress_show(vm);
 		if (json_is(r, "return.status", "failed") ||
 		    json_is(r, "return.status", "cancelled"))
 			fail("the migration out of QEMU %u failed: %s", vm->nr, r);
