@@ -106,7 +106,10 @@ static void hpt_pr_flush_all(struct kvm *kvm)
 	}
 }
 
-/* If there is not enough memory, fail rather than have a process killed. */
+/*
+ * If there is not enough memory, rather fail, as far as __vmalloc() lets its
+ * caller say so, than have a process killed.
+ */
 static int hpt_pr_alloc(struct kvm_hpt_info *hpt, u32 order)
 {
 	const gfp_t gfp = GFP_KERNEL_ACCOUNT | __GFP_ZERO |
@@ -208,7 +211,7 @@ int kvmppc_hpt_pr_allocate(struct kvm *kvm, u32 order)
 		hpt_pr_flush_all(kvm);
 		kvmppc_hpt_replaced(kvm, order);
 	} else {
-		/* Resized meanwhile, so a vCPU must be running. */
+		/* Another call or a resize has changed it meanwhile. */
 		err = -EBUSY;
 	}
 	if (!err)
