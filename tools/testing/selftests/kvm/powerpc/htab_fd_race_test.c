@@ -171,6 +171,18 @@ static bool race_goes_on(uint64_t begin)
 	return now_ms() - begin < RACE_MS;
 }
 
+/* Has each reader come to the end of a pass, or failed? On a busy machine that takes longer */
+static bool all_passed(struct racer *t, unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		if (!__atomic_load_n(&t[i].passes, __ATOMIC_RELAXED) &&
+		    !__atomic_load_n(&t[i].error, __ATOMIC_RELAXED))
+			return false;
+	return true;
+}
+
 TEST_F(htab, readers_against_allocate)
 {
 	enum { NR = 3 };
@@ -196,11 +208,12 @@ TEST_F(htab, readers_against_reset)
 
 	TABLE(HTAB_ORDER);
 	START(t, NR, faithful_thread, htab_reader(&self->vm));
-	for (i = 0; race_goes_on(begin); i++) {
+	for (i = 0; race_goes_on(begin) || !all_passed(t, NR); i++) {
+		ASSERT_GT(SOON_S * 1000, now_ms() - begin);
 		FILL(i % 9 * 1000, 500, i);
 		FILL(i % 7 * 1100, 500, i);
-		/* Now and then a reader is to come to the end, also on a busy machine */
-		usleep(i % 16 ? i % 5 * 1000 : 300000);
+		/* Now and then a reader is to come to the end */
+		usleep(i % 16 ? i % 5 * 1000 : 300000 + i * 10000);
 		ASSERT_EQ(0, htab_allocate(&self->vm, HTAB_ORDER));
 	}
 	FILL(100, 300, i);
@@ -281,11 +294,15 @@ TEST_F(htab, readers_against_writers)
 	enum { NR = 3, NR_WRITERS = 2 };
 	struct race race = { .vm = &self->vm };
 	struct racer t[NR] = {}, w[NR_WRITERS] = {};
+	uint64_t begin = now_ms();
 
 	TABLE(HTAB_ORDER);
 	START(t, NR, faithful_thread, htab_reader(&self->vm));
 	START(w, NR_WRITERS, writer_thread, htab_writer(&self->vm));
-	usleep(RACE_MS * 1000);
+	while (race_goes_on(begin) || !all_passed(t, NR)) {
+		ASSERT_GT(SOON_S * 1000, now_ms() - begin);
+		usleep(10000);
+	}
 	STOP(w, NR_WRITERS);
 	STOP(t, NR);
 	READERS_ARE_RIGHT(t, NR);
@@ -323,7 +340,8 @@ TEST_F(htab, readers_against_hypercalls)
 	begin = now_ms();
 	/* A round takes long on a kernel that checks itself: one there has to be */
 	control = (uint64_t *)((char *)self->vm.mem + GUEST_CONTROL);
-	while (race_goes_on(begin) || !__atomic_load_n(&control[1], __ATOMIC_RELAXED)) {
+	while (race_goes_on(begin) || !all_passed(t, NR) ||
+	       !__atomic_load_n(&control[1], __ATOMIC_RELAXED)) {
 		ASSERT_GT(SOON_S * 1000, now_ms() - begin);
 		usleep(10000);
 	}
