@@ -4,7 +4,7 @@
  * records, a model that replays what a reader is told, and a guest small
  * enough to be written here that makes hypercalls on request.
  *
- * The selftest library of KVM has no powerpc port, so these are plain ioctls.
+ * The library rests on what these tests are to test, so they do without it.
  * Functions return 0 or a count, or a negative errno.
  */
 #ifndef SELFTEST_KVM_POWERPC_HTAB_H

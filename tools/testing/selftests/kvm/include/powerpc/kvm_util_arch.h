@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef SELFTEST_KVM_UTIL_ARCH_H
+#define SELFTEST_KVM_UTIL_ARCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct kvm_vm_arch {
+	bool pr;		/* of PR KVM */
+	int htab_fd;		/* writer of the HPT */
+	uint8_t *hptes_used;	/* a bit an HPTE */
+};
+
+#endif /* SELFTEST_KVM_UTIL_ARCH_H */
