@@ -229,6 +229,20 @@ TEST_F(guest, trap_is_told)
 	EXPECT_EQ(0x7fe00008, *(uint32_t *)addr_gva2hva(self->vm, ex.nip));
 }
 
+/* Nothing is stored on the way to userspace, so that this is no endless loop */
+TEST_F(guest, exception_without_a_stack_is_told)
+{
+	struct guest_exception ex;
+	struct kvm_regs regs;
+
+	vcpu_regs_get(self->vcpu, &regs);
+	regs.gpr[1] = BEYOND_SEGMENT;
+	vcpu_regs_set(self->vcpu, &regs);
+	ASSERT_EQ(0, __vcpu_run(self->vcpu));
+	ASSERT_TRUE(vcpu_get_exception(self->vcpu, &ex));
+	EXPECT_EQ(EXCEPTION_DATA_SEGMENT, ex.vector);
+}
+
 #define VCPUS		2
 #define ROUNDS		200
 
