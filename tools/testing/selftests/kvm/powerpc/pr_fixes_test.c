@@ -462,6 +462,25 @@ TEST_F(pr, slb_index_past_the_end)
 }
 
 /*
+ * A store that the host emulates. It happens with and without the fix; without
+ * it a kernel with lockdep says that it may use a memory slot after its end.
+ */
+TEST_F(pr, patched_dcbz)
+{
+	uint64_t *data = guest_mem(&self->vm, GUEST_DATA);
+	uint64_t args[9] = { GUEST_DATA + 40 };
+	unsigned int i;
+
+	ASSERT_EQ(0, guest_run(&self->vm));
+	for (i = 0; i < 12; i++)
+		data[i] = -1;
+	ASSERT_EQ(0, run_label(&self->vm, pr_guest_dcbz, args));
+	ASSERT_EQ(0, (long)args[8]);
+	for (i = 0; i < 12; i++)
+		EXPECT_EQ(i / 4 == 1 ? 0 : -1, (long)data[i]);
+}
+
+/*
  * Registers and pages in a migration
  */
 

@@ -25,6 +25,9 @@ __asm__("	.pushsection .rodata\n"
 	"pr_guest_tlbie:\n"		/* of r4 */
 	"	.long	0x7c000264 | (4 << 11)\n"
 	"	b	pr_guest_done\n"
+	"pr_guest_dcbz:\n"		/* at r4, as patched for lines of 32 bytes */
+	"	.long	0x7c0007e4 | (4 << 11)\n"
+	"	b	pr_guest_done\n"
 	"pr_guest_tar:\n"		/* TAR into r4, incremented into r5 */
 	"	mfspr	4, 815\n"
 	"	addi	5, 4, 1\n"
@@ -136,7 +139,7 @@ __asm__("	.pushsection .rodata\n"
 
 extern const char pr_guest_start[], pr_guest_end[];
 extern const char pr_guest_tlbie[], pr_guest_tar[], pr_guest_slbmte[], pr_guest_slbmf[];
-extern const char pr_guest_sweep[], pr_guest_dec[];
+extern const char pr_guest_dcbz[], pr_guest_sweep[], pr_guest_dec[];
 extern const char pr_guest_remap[], pr_guest_check[], pr_guest_cede[], pr_guest_spin[];
 extern const char pr_guest_retry[], pr_guest_retry_end[];
 extern const char pr_guest_syscalls[], pr_guest_handler[], pr_guest_handler_end[];
