@@ -18,7 +18,7 @@
 #include <linux/bitops.h>
 #include <linux/kvm_host.h>
 #include <linux/mutex.h>
-#include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/sizes.h>
 #include <linux/vmalloc.h>
 #include <asm/book3s/64/mmu-hash.h>
@@ -346,8 +346,11 @@ static int hpt_pr_rehash_all(struct kvm *kvm, struct kvm_hpt_info *to)
 			if (err)
 				return err;
 		}
-		if (!(i % 1024))
+		if (!(i % 1024)) {
+			if (fatal_signal_pending(current))
+				return -EINTR;
 			cond_resched();
+		}
 	}
 	return 0;
 }
@@ -358,7 +361,8 @@ static int hpt_pr_rehash_all(struct kvm *kvm, struct kvm_hpt_info *to)
  * @rhpt:	the order of the table that has been prepared
  *
  * vCPUs that run are kept waiting only if they need the table meanwhile.
- * What has been prepared is used up, unless the result is -EINVAL or -EINTR.
+ * What has been prepared is used up, unless the result is -EINVAL, or -EINTR
+ * before it was begun (later it means that the process is being killed).
  *
  * This is what the hypercall H_RESIZE_HPT_COMMIT asks for, a PAPR extension.
  *

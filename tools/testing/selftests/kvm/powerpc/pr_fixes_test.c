@@ -646,6 +646,20 @@ TEST_F(pr, dirty_log_from_the_start)
 	}
 }
 
+TEST_F(pr, dirty_log_into_a_bad_buffer)
+{
+	unsigned long page = GUEST_DATA / getpagesize();
+	uint8_t bitmap[HTAB_MEM_SIZE / 4096 / 8] = {};
+
+	ASSERT_EQ(0, guest_run(&self->vm));
+	ASSERT_EQ(0, set_slot(&self->vm, 0, KVM_MEM_LOG_DIRTY_PAGES, 0, self->vm.mem,
+			      HTAB_MEM_SIZE));
+	STORES(&self->vm, GUEST_DATA, 1);
+	EXPECT_EQ(-EFAULT, get_dirty_log(&self->vm, 0, NULL));
+	ASSERT_EQ(0, get_dirty_log(&self->vm, 0, bitmap));
+	EXPECT_TRUE(test_le_bit(bitmap, page));
+}
+
 /*
  * A round: the guest writes each page once, so nothing makes up for a page that
  * is lost; this program copies what it is told of, and all must be there.
