@@ -780,11 +780,14 @@ static void limit_migration(struct vm *vm, long downtime)
 	    bandwidth_mib << 20, downtime);
 }
 
-/* Moves the guest out of vm, to uri; returns when QEMU says it is complete. */
-static void migrate(struct vm *vm, const char *uri)
+/*
+ * Moves the guest out of vm, to uri; returns when QEMU says it is complete, and
+ * whether it was as it was to be: an idle guest asleep.
+ */
+static bool migrate(struct vm *vm, const char *uri)
 {
 	double limit = now() + MIGRATE_S;
-	bool held = false;
+	bool held = false, slept;
 	const char *r;
 
 	vm->stopped_at = 0;
@@ -813,15 +816,15 @@ static void migrate(struct vm *vm, const char *uri)
 		pump(100);
 	}
 	trace_show();
-	if (idle && (!vm->stopped_at || vm->stopped_at > vm->wakes_at))
-		fail("the guest was not asleep when it was stopped: the migration took too long");
-	if (idle)
+	slept = vm->stopped_at && vm->stopped_at < vm->wakes_at;
+	if (idle && slept)
 		printf("      the guest slept when it was stopped, %.1f s before it was to wake\n",
 		       vm->wakes_at - vm->stopped_at);
 	printf("      QEMU: total time %llu ms, downtime %llu ms, %.1f MiB sent in %llu rounds over the RAM\n",
 	       json_number(r, "return.total-time"), json_number(r, "return.downtime"),
 	       json_number(r, "return.ram.transferred") / 1048576.0,
 	       json_number(r, "return.ram.dirty-sync-count"));
+	return !idle || slept;
 }
 
 /* The guest has left from and must be whole in to. */
@@ -878,7 +881,8 @@ int main(int argc, char **argv)
 	const char *via = NULL, *from = NULL, *into = NULL;
 	unsigned long beat = 0, checks = 0;
 	char uri[512], note[512], size[32];
-	int hops = 0, pause_s = 0, opt;
+	int hops = 0, awake = 0, pause_s = 0, opt;
+	bool counts;
 	long more_mib = 0;
 	struct vm *vm, *next;
 	FILE *f;
@@ -932,7 +936,7 @@ int main(int argc, char **argv)
 	if (more_mib)
 		grow(vm, more_mib);
 
-	for (int hop = 1; hop <= hops; hop++) {
+	for (int hop = 1; hop <= hops; hop += counts) {
 		if (pause_s)
 			for (double until = now() + pause_s; now() < until; )
 				pump(100);
@@ -941,20 +945,29 @@ int main(int argc, char **argv)
 			printf("hop %d of %d: QEMU %u saves the guest to a file and ends, QEMU %u restores it\n",
 			       hop, hops, vm->nr, vm->nr + 1);
 			snprintf(uri, sizeof(uri), "file:%s", via);
-			migrate(vm, uri);
+			counts = migrate(vm, uri);
 			size_of(via, size, sizeof(size));
 			end(vm);
 			next = start(uri);
 		} else {
 			printf("hop %d of %d: live migration from QEMU %u to QEMU %u\n",
 			       hop, hops, vm->nr, vm->nr + 1);
-			snprintf(uri, sizeof(uri), "unix:/tmp/hop%d", hop);
+			snprintf(uri, sizeof(uri), "unix:/tmp/hop%d", vm->nr);
 			next = start(uri);
-			migrate(vm, uri);
+			counts = migrate(vm, uri);
 			end(vm);
 		}
 		arrive(next, vm->beat, vm->checks);
 		vm = next;
+		/*
+		 * QEMU completes a migration whenever nothing is left to send,
+		 * which may be before the guest has gone to sleep.
+		 */
+		if (!counts) {
+			printf("the guest was awake when it was stopped: this hop does not count\n");
+			if (++awake > hops)
+				fail("it was never asleep when it was to be");
+		}
 	}
 
 	if (into) {
