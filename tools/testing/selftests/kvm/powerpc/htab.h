@@ -253,20 +253,29 @@ static inline bool htab_has_radix(struct htab_vm *vm)
 	return ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_PPC_MMU_RADIX) > 0;
 }
 
-static inline int htab_add_memory(struct htab_vm *vm)
+static inline int htab_set_slot(struct htab_vm *vm, unsigned int slot, uint32_t flags,
+				uint64_t addr, void *mem, size_t size)
 {
 	struct kvm_userspace_memory_region region = {
-		.memory_size = HTAB_MEM_SIZE,
+		.slot = slot,
+		.flags = flags,
+		.guest_phys_addr = addr,
+		.memory_size = size,
+		.userspace_addr = (uintptr_t)mem,
 	};
 
+	return xioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
+}
+
+static inline int htab_add_memory(struct htab_vm *vm)
+{
 	vm->mem = mmap(NULL, HTAB_MEM_SIZE, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (vm->mem == MAP_FAILED) {
 		vm->mem = NULL;
 		return -errno;
 	}
-	region.userspace_addr = (uintptr_t)vm->mem;
-	return xioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
+	return htab_set_slot(vm, 0, 0, 0, vm->mem, HTAB_MEM_SIZE);
 }
 
 /*

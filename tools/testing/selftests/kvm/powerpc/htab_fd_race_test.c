@@ -526,6 +526,84 @@ TEST_F(htab, memory_unmapped_against_allocate)
 	STOP(&t, 1);
 }
 
+/* Entries that all map the first page of the memory, so that to follow them takes a while */
+static void map_one_page(struct stream *s)
+{
+	struct hpte e = hpte_of(0, 0);
+	unsigned int i;
+
+	stream_header(s, 0, 1000, 0);
+	for (i = 0; i < 1000; i++)
+		stream_entry(s, e.v, e.r & ~HPTE_R_RPN);
+}
+
+static void *dirty_log_thread(void *arg)
+{
+	struct racer *t = arg;
+	unsigned long bits[HTAB_MEM_SIZE / 4096 / 8 / sizeof(unsigned long)];
+	struct kvm_dirty_log log = { .dirty_bitmap = bits };
+
+	while (!race_over(t)) {
+		int ret = xioctl(t->race->vm->fd, KVM_GET_DIRTY_LOG, &log);
+
+		if (ret)
+			return racer_fails(t, "KVM_GET_DIRTY_LOG", ret);
+		t->count++;
+	}
+	return NULL;
+}
+
+static void *slot_thread(void *arg)
+{
+	struct racer *t = arg;
+	struct htab_vm *vm = t->race->vm;
+
+	while (!race_over(t)) {
+		int ret = htab_set_slot(vm, 0, 0, 0, vm->mem, 0) ?:
+			  htab_set_slot(vm, 0, 0, 0, vm->mem, HTAB_MEM_SIZE);
+
+		if (ret)
+			return racer_fails(t, "KVM_SET_USER_MEMORY_REGION", ret);
+		t->count++;
+	}
+	return NULL;
+}
+
+/* Who looks for the entries of a page finds them, or none, but not what has been freed */
+#define AGAINST_ALLOCATE(_fn, _flags) do {				\
+	struct race race = { .vm = &self->vm };				\
+	struct racer t = {};						\
+	uint64_t begin = now_ms();					\
+	unsigned int i;							\
+									\
+	ASSERT_EQ(0, htab_allocate(&self->vm, HTAB_ORDER));		\
+	ASSERT_EQ(0, htab_add_memory(&self->vm));			\
+	ASSERT_EQ(0, htab_set_slot(&self->vm, 0, _flags, 0, self->vm.mem, \
+				   HTAB_MEM_SIZE));			\
+	map_one_page(&self->s);						\
+	START(&t, 1, _fn, 0);						\
+	for (i = 0; race_goes_on(begin); i++) {				\
+		int fd;							\
+									\
+		ASSERT_EQ(0, htab_allocate(&self->vm, i % 2 ? HTAB_ORDER : MAX_ORDER)); \
+		fd = htab_writer(&self->vm);				\
+		ASSERT_LE(0, fd);					\
+		ASSERT_EQ(self->s.len, stream_write(&self->s, fd));	\
+		close(fd);						\
+	}								\
+	STOP(&t, 1);							\
+} while (0)
+
+TEST_F(htab, dirty_log_against_allocate)
+{
+	AGAINST_ALLOCATE(dirty_log_thread, KVM_MEM_LOG_DIRTY_PAGES);
+}
+
+TEST_F(htab, slot_removed_against_allocate)
+{
+	AGAINST_ALLOCATE(slot_thread, 0);
+}
+
 /* There is no table yet, which mainline takes for one of order 0 */
 TEST_F(htab, allocate_of_order_0)
 {

@@ -45,20 +45,6 @@ static int set_sdr1(struct htab_vm *vcpu, void *table)
 	return ret ?: xioctl(vcpu->vcpu, KVM_SET_SREGS, &sregs);
 }
 
-static int set_slot(struct htab_vm *vm, unsigned int slot, uint32_t flags, uint64_t addr,
-		    void *mem, size_t size)
-{
-	struct kvm_userspace_memory_region region = {
-		.slot = slot,
-		.flags = flags,
-		.guest_phys_addr = addr,
-		.memory_size = size,
-		.userspace_addr = (uintptr_t)mem,
-	};
-
-	return xioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
-}
-
 static int get_dirty_log(struct htab_vm *vm, unsigned int slot, void *bitmap)
 {
 	struct kvm_dirty_log log = { .slot = slot, .dirty_bitmap = bitmap };
@@ -628,8 +614,8 @@ TEST_F(pr, dirty_log_from_the_start)
 			LOADS(&self->vm, GUEST_DATA, 2);
 		else
 			STORES(&self->vm, GUEST_DATA, 1);
-		ASSERT_EQ(0, set_slot(&self->vm, 0, KVM_MEM_LOG_DIRTY_PAGES, 0, self->vm.mem,
-				      HTAB_MEM_SIZE));
+		ASSERT_EQ(0, htab_set_slot(&self->vm, 0, KVM_MEM_LOG_DIRTY_PAGES, 0, self->vm.mem,
+					   HTAB_MEM_SIZE));
 		memset(bitmap, 0xff, sizeof(bitmap));
 		ASSERT_EQ(0, get_dirty_log(&self->vm, 0, bitmap));
 		for (i = 0; i < pages; i++)
@@ -642,7 +628,7 @@ TEST_F(pr, dirty_log_from_the_start)
 				TH_LOG("round %d, store %d", round, i);
 			}
 		}
-		ASSERT_EQ(0, set_slot(&self->vm, 0, 0, 0, self->vm.mem, HTAB_MEM_SIZE));
+		ASSERT_EQ(0, htab_set_slot(&self->vm, 0, 0, 0, self->vm.mem, HTAB_MEM_SIZE));
 	}
 }
 
@@ -652,8 +638,8 @@ TEST_F(pr, dirty_log_into_a_bad_buffer)
 	uint8_t bitmap[HTAB_MEM_SIZE / 4096 / 8] = {};
 
 	ASSERT_EQ(0, guest_run(&self->vm));
-	ASSERT_EQ(0, set_slot(&self->vm, 0, KVM_MEM_LOG_DIRTY_PAGES, 0, self->vm.mem,
-			      HTAB_MEM_SIZE));
+	ASSERT_EQ(0, htab_set_slot(&self->vm, 0, KVM_MEM_LOG_DIRTY_PAGES, 0, self->vm.mem,
+				   HTAB_MEM_SIZE));
 	STORES(&self->vm, GUEST_DATA, 1);
 	EXPECT_EQ(-EFAULT, get_dirty_log(&self->vm, 0, NULL));
 	ASSERT_EQ(0, get_dirty_log(&self->vm, 0, bitmap));
@@ -681,7 +667,8 @@ TEST_F(pr, dirty_log_loses_nothing)
 	mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	ASSERT_NE(MAP_FAILED, mem);
-	ASSERT_EQ(0, set_slot(&self->vm, SLOT1, KVM_MEM_LOG_DIRTY_PAGES, SLOT1_ADDR, mem, size));
+	ASSERT_EQ(0, htab_set_slot(&self->vm, SLOT1, KVM_MEM_LOG_DIRTY_PAGES, SLOT1_ADDR, mem,
+				   size));
 	ASSERT_EQ(0, guest_run(&self->vm));
 	for (round = 1; now_ms() - begin < SWEEP_SECONDS * 1000; round++) {
 		bool done = false, last;
@@ -728,21 +715,21 @@ TEST_F(pr, memory_slot_removed)
 		ASSERT_NE(MAP_FAILED, mem[i]);
 		*(uint64_t *)mem[i] = i + 1;
 	}
-	ASSERT_EQ(0, set_slot(&self->vm, SLOT1, 0, SLOT1_ADDR, mem[0], size));
+	ASSERT_EQ(0, htab_set_slot(&self->vm, SLOT1, 0, SLOT1_ADDR, mem[0], size));
 	ASSERT_EQ(0, guest_run(&self->vm));
 	LOADS(&self->vm, SLOT1_ADDR, 1);
 	STORES(&self->vm, SLOT1_ADDR + 8, 1);
 
 	/* Other memory in its place */
-	ASSERT_EQ(0, set_slot(&self->vm, SLOT1, 0, SLOT1_ADDR, mem[0], 0));
-	ASSERT_EQ(0, set_slot(&self->vm, SLOT1, 0, SLOT1_ADDR, mem[1], size));
+	ASSERT_EQ(0, htab_set_slot(&self->vm, SLOT1, 0, SLOT1_ADDR, mem[0], 0));
+	ASSERT_EQ(0, htab_set_slot(&self->vm, SLOT1, 0, SLOT1_ADDR, mem[1], size));
 	LOADS(&self->vm, SLOT1_ADDR, 2);
 	STORES(&self->vm, SLOT1_ADDR + 8, 2);
 	EXPECT_EQ(1, ((uint64_t *)mem[0])[1]);
 	EXPECT_EQ(2, ((uint64_t *)mem[1])[1]);
 
 	/* Elsewhere: an access to where it was is for userspace to serve */
-	ASSERT_EQ(0, set_slot(&self->vm, SLOT1, 0, SLOT1_ADDR + size, mem[1], size));
+	ASSERT_EQ(0, htab_set_slot(&self->vm, SLOT1, 0, SLOT1_ADDR + size, mem[1], size));
 	LOADS(&self->vm, SLOT1_ADDR + size, 2);
 	EXPECT_EQ(-EPROTO, guest_do(&self->vm, GUEST_LOAD, args));
 	EXPECT_EQ(KVM_EXIT_MMIO, self->vm.run->exit_reason);
@@ -978,7 +965,7 @@ TEST_F(pr, removed_while_faulting)
 	reg.range.start = (uintptr_t)mem;
 	reg.range.len = size;
 	ASSERT_EQ(0, ioctl(uffd, UFFDIO_REGISTER, &reg));
-	ASSERT_EQ(0, set_slot(&self->vm, SLOT1, 0, SLOT1_ADDR, mem, size));
+	ASSERT_EQ(0, htab_set_slot(&self->vm, SLOT1, 0, SLOT1_ADDR, mem, size));
 
 	/* Real mode for the one that removes */
 	ASSERT_EQ(0, guest_run(&self->vm));
