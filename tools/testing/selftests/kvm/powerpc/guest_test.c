@@ -153,6 +153,27 @@ TEST_F(guest, mapped_elsewhere)
 	}
 }
 
+/* Entries far from each other are found, too */
+TEST_F(guest, dump)
+{
+	unsigned int lines = 0, told = 0;
+	vm_paddr_t gpa = vm_phy_page_alloc(self->vm, FREE_GPA, 0);
+	char *text, *line;
+	size_t size;
+	FILE *f = open_memstream(&text, &size);
+
+	ASSERT_NE(NULL, f);
+	virt_map(self->vm, FREE_GVA, gpa, 1);
+	vm_dump(f, self->vm, 0);
+	fclose(f);
+	for (line = strtok(text, "\n"); line; line = strtok(NULL, "\n"), lines++)
+		told += !!strstr(line, "hpte 0x");
+	free(text);
+	EXPECT_LT(3, told) {
+		TH_LOG("%u lines", lines);
+	}
+}
+
 static void guest_load(uint64_t addr)
 {
 	READ_ONCE(*(uint64_t *)addr);

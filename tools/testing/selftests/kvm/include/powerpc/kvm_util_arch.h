@@ -8,7 +8,8 @@
 struct kvm_vm_arch {
 	bool pr;		/* of PR KVM */
 	int htab_fd;		/* writer of the HPT */
-	uint8_t *hptes_used;	/* a bit an HPTE */
+	uint8_t *hptes_used;	/* a byte a group, a bit an HPTE */
+	unsigned long hptes;
 };
 
 #endif /* SELFTEST_KVM_UTIL_ARCH_H */

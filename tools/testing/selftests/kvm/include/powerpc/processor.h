@@ -61,6 +61,16 @@ struct guest_exception {
 };
 
 bool vcpu_get_exception(struct kvm_vcpu *vcpu, struct guest_exception *ex);
+void vcpu_skip_instruction(struct kvm_vcpu *vcpu, const struct guest_exception *ex);
+
+uint64_t hpt_group(struct kvm_vm *vm, uint64_t gva, bool secondary);
+uint64_t hpte_v(struct kvm_vm *vm, uint64_t gva, bool secondary);
+uint64_t hpte_r(struct kvm_vm *vm, uint64_t gpa);
+
+/* Hypercalls take and return that many arguments */
+#define HCALL_ARGS		9
+
+long papr_hcall(uint64_t nr, uint64_t args[HCALL_ARGS]);
 
 static inline void cpu_relax(void)
 {

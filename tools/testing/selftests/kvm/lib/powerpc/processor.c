@@ -74,28 +74,57 @@ static int htab_open(struct kvm_vm *vm, uint64_t flags, uint64_t start_index)
 	return fd;
 }
 
+/* Of entries that are not valid, more than one record may fit: they are passed over */
 static bool htab_read(int fd, struct record *rec)
 {
 	ssize_t n = read(fd, rec, sizeof(*rec));
 
-	TEST_ASSERT(!n || n == sizeof(rec->header) + rec->header.n_valid * sizeof(rec->entry),
+	TEST_ASSERT(n >= 0 && n % sizeof(rec->header) == 0,
 		    "read() of one HPTE returned %zd (errno %d)", n, errno);
 	return n;
 }
 
-/* The first HPTE of the group to which the hash of a page leads */
-static uint64_t hpt_group(struct kvm_vm *vm, uint64_t gva, bool secondary)
+/**
+ * hpt_group() - Where the hardware looks for a page's entry
+ * @vm: the VM
+ * @gva: an address in the page
+ * @secondary: in the second of two places
+ *
+ * Return: the index of the first HPTE of the group
+ */
+uint64_t hpt_group(struct kvm_vm *vm, uint64_t gva, bool secondary)
 {
 	uint64_t hash = SEGMENT_VSID ^ SEGMENT_VSID << 25 ^ gva >> vm->page_shift;
 
 	return ((secondary ? ~hash : hash) & (HPT_GROUPS - 1)) * HPTES_PER_GROUP;
 }
 
-static uint64_t hpte_v(struct kvm_vm *vm, uint64_t gva, bool secondary)
+/**
+ * hpte_v() - The first doubleword of a page's entry
+ * @vm: the VM
+ * @gva: an address in the page
+ * @secondary: of the entry in the second of the two groups
+ *
+ * Return: the doubleword, in this program's byte order
+ */
+uint64_t hpte_v(struct kvm_vm *vm, uint64_t gva, bool secondary)
 {
 	return HPTE_V_1TB_SEG | SEGMENT_VSID << (SEGMENT_SHIFT - 16) | gva >> 23 << 7 |
 	       (vm->page_shift == 16 ? HPTE_V_LARGE : 0) |
 	       (secondary ? HPTE_V_SECONDARY : 0) | HPTE_V_VALID;
+}
+
+/**
+ * hpte_r() - The second doubleword of an entry
+ * @vm: the VM
+ * @gpa: address of the memory that it is to map
+ *
+ * Return: the doubleword for a page of supervisor mode that may be read,
+ * written and executed; R and C are for the hardware to set
+ */
+uint64_t hpte_r(struct kvm_vm *vm, uint64_t gpa)
+{
+	return gpa | HPTE_R_M | (vm->page_shift == 16 ? HPTE_R_64K : 0);
 }
 
 /* Look for the entry of a page where the hardware does; its index or -1 */
@@ -160,6 +189,7 @@ void virt_arch_pgd_alloc(struct kvm_vm *vm)
 		       "Guests need an HPT, which this host does not offer");
 	vm_ioctl(vm, KVM_PPC_ALLOCATE_HTAB, &order);
 	vm->arch.htab_fd = htab_open(vm, KVM_GET_HTAB_WRITE, 0);
+	vm->arch.hptes = HPT_GROUPS * HPTES_PER_GROUP;
 	vm->arch.hptes_used = calloc(HPT_GROUPS, 1);
 	TEST_ASSERT(vm->arch.hptes_used, "Insufficient Memory");
 	vm->pgd_created = true;
@@ -208,10 +238,9 @@ void virt_arch_pg_map(struct kvm_vm *vm, uint64_t gva, uint64_t gpa)
 	if (index < 0)
 		index = hpt_place(vm, gva, &secondary);
 
-	/* Readable, writable and executable; R and C are for the hardware to set */
 	rec.header.index = index;
 	rec.entry.v = htobe64(hpte_v(vm, gva, secondary));
-	rec.entry.r = htobe64(gpa | HPTE_R_M | (vm->page_shift == 16 ? HPTE_R_64K : 0));
+	rec.entry.r = htobe64(hpte_r(vm, gpa));
 	n = write(vm->arch.htab_fd, &rec, sizeof(rec));
 	TEST_ASSERT(n == sizeof(rec), "write() of an HPTE returned %zd, errno %d (%s)\n"
 		    "  index: 0x%x v: 0x%llx r: 0x%llx",
@@ -300,6 +329,27 @@ bool vcpu_get_exception(struct kvm_vcpu *vcpu, struct guest_exception *ex)
 	vcpu_get_reg(vcpu, KVM_REG_PPC_DAR, &ex->dar);
 	vcpu_get_reg(vcpu, KVM_REG_PPC_DSISR, &ex->dsisr);
 	return true;
+}
+
+/**
+ * vcpu_skip_instruction() - Have a vCPU go on behind the one that an exception is due to
+ * @vcpu: a vCPU that vcpu_get_exception() has been asked of
+ * @ex: what that said: an exception that leaves the MSR in SRR1, as those of data storage do
+ */
+void vcpu_skip_instruction(struct kvm_vcpu *vcpu, const struct guest_exception *ex)
+{
+	struct kvm_run *run = vcpu->run;
+	struct kvm_regs regs;
+
+	vcpu_regs_get(vcpu, &regs);
+	regs.pc = ex->nip + 4;
+	regs.msr = ex->msr;
+	vcpu_regs_set(vcpu, &regs);
+	/* It comes back from a hypercall, whose results go to r3 to r12 */
+	run->papr_hcall.ret = regs.sprg0;
+	run->papr_hcall.args[0] = regs.sprg1;
+	run->papr_hcall.args[1] = regs.sprg2;
+	run->papr_hcall.args[2] = regs.sprg3;
 }
 
 void assert_on_unhandled_exception(struct kvm_vcpu *vcpu)
