@@ -278,6 +278,12 @@ static inline int htab_add_memory(struct htab_vm *vm)
 	return htab_set_slot(vm, 0, 0, 0, vm->mem, HTAB_MEM_SIZE);
 }
 
+/* KVM's bitmaps are little-endian everywhere */
+static inline bool test_le_bit(const uint8_t *bitmap, unsigned long bit)
+{
+	return bitmap[bit / 8] >> bit % 8 & 1;
+}
+
 /*
  * Streams to write
  */

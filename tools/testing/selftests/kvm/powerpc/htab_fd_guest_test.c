@@ -359,6 +359,31 @@ TEST_F(htab, written_entry_is_the_guests)
 	GUEST_LOADS(GUEST_DATA, 0x1111);
 }
 
+/* When the entry has gone by which a page was written to, the dirty log still tells of it */
+TEST_F(htab, dirty_log_of_removed_entry)
+{
+	uint8_t bitmap[HTAB_MEM_SIZE / 4096 / 8] __attribute__((aligned(8)));
+	struct kvm_dirty_log log = { .dirty_bitmap = bitmap };
+	unsigned long page = GUEST_DATA / getpagesize();
+	long index;
+
+	GUEST();
+	READER();
+	DRAIN(&self->got, self->reader);
+	index = model_vrma(&self->got, GUEST_DATA);
+	ASSERT_LE(0, index);
+	ASSERT_EQ(0, htab_set_slot(&self->vm, 0, KVM_MEM_LOG_DIRTY_PAGES, 0, self->vm.mem,
+				   HTAB_MEM_SIZE));
+	ASSERT_EQ(0, xioctl(self->vm.fd, KVM_GET_DIRTY_LOG, &log));
+	ASSERT_EQ(0, xioctl(self->vm.fd, KVM_GET_DIRTY_LOG, &log));
+	EXPECT_FALSE(test_le_bit(bitmap, page));
+
+	GUEST_STORES(GUEST_DATA, 1);
+	HCALL(H_REMOVE, 0, index, 0, 0);
+	ASSERT_EQ(0, xioctl(self->vm.fd, KVM_GET_DIRTY_LOG, &log));
+	EXPECT_TRUE(test_le_bit(bitmap, page));
+}
+
 TEST_F(htab, restored_guest_runs)
 {
 	struct htab_vm to;

@@ -52,12 +52,6 @@ static int get_dirty_log(struct htab_vm *vm, unsigned int slot, void *bitmap)
 	return xioctl(vm->fd, KVM_GET_DIRTY_LOG, &log);
 }
 
-/* Bitmaps of KVM are little-endian */
-static bool test_le_bit(const uint8_t *bitmap, unsigned long bit)
-{
-	return bitmap[bit / 8] >> bit % 8 & 1;
-}
-
 /* Signals end a KVM_RUN that lasts too long, even one that has yet to begin */
 static struct kvm_run *watched;
 
