@@ -17,6 +17,8 @@ help:
 #:                      MACHINE=powernv9 HOPS=3 GUEST_MEM=512M change it,
 #:                      FLAVOUR=pr for PR; lab/demo help lists the rest
 #:   make check         every test; TESTS="kunit series" some of them
+#:   make soak          seeded tests with one seed after the other; MINUTES=60,
+#:                      MACHINE=pseries9, HTAB_SEED=0x... repeats one
 #:   make check-base    the tests of the interface, against the unpatched kernel
 #:   make shell         a shell in a booted host, MACHINE=powernv8, powernv9,
 #:                      powernv9-hash, powernv10, pseries8 or pseries9
@@ -68,6 +70,11 @@ demo: fetch kernel
 check: fetch
 	@lab/run-checks check
 
+# Under the kernel that checks itself.
+soak: CONFIG = 64k-le-debug
+soak: fetch kernel selftests
+	@lab/soak
+
 check-base: fetch
 	@lab/check-base
 
@@ -78,4 +85,4 @@ distclean: clean
 	@echo "The cache: rm -rf $(CACHE)"
 
 .PHONY: help setup fetch tree refresh series check-series kernel selftests shell \
-	demo check check-base clean distclean
+	demo check soak check-base clean distclean
