@@ -226,9 +226,8 @@ static uint64_t seed_of_this_run(void)
 {
 	const char *given = getenv("HTAB_SEED");
 
-	if (given)
-		return strtoull(given, NULL, 0);
-	return time(NULL) * 1000003ULL + now_ms() + 1;
+	/* One of 0 would stay 0 */
+	return 1 | (given ? strtoull(given, NULL, 0) : time(NULL) * 1000003ULL + now_ms());
 }
 
 /* Where the host has it, KSM is to merge pages as they are found alike */
