@@ -362,7 +362,7 @@ TEST_F(htab, written_entry_is_the_guests)
 /* When the entry has gone by which a page was written to, the dirty log still tells of it */
 TEST_F(htab, dirty_log_of_removed_entry)
 {
-	uint8_t bitmap[HTAB_MEM_SIZE / 4096 / 8] __attribute__((aligned(8)));
+	uint64_t bitmap[HTAB_MEM_SIZE / 4096 / 64];
 	struct kvm_dirty_log log = { .dirty_bitmap = bitmap };
 	unsigned long page = GUEST_DATA / getpagesize();
 	long index;
@@ -376,12 +376,12 @@ TEST_F(htab, dirty_log_of_removed_entry)
 				   HTAB_MEM_SIZE));
 	ASSERT_EQ(0, xioctl(self->vm.fd, KVM_GET_DIRTY_LOG, &log));
 	ASSERT_EQ(0, xioctl(self->vm.fd, KVM_GET_DIRTY_LOG, &log));
-	EXPECT_FALSE(test_le_bit(bitmap, page));
+	EXPECT_FALSE(test_le_bit((uint8_t *)bitmap, page));
 
 	GUEST_STORES(GUEST_DATA, 1);
 	HCALL(H_REMOVE, 0, index, 0, 0);
 	ASSERT_EQ(0, xioctl(self->vm.fd, KVM_GET_DIRTY_LOG, &log));
-	EXPECT_TRUE(test_le_bit(bitmap, page));
+	EXPECT_TRUE(test_le_bit((uint8_t *)bitmap, page));
 }
 
 TEST_F(htab, restored_guest_runs)
