@@ -29,7 +29,7 @@
  *	of the reader or writer, with the exceptions below.  User memory is
  *	accessed under this lock only (so mmap_lock nests inside it).
  *  the table lock: kvmppc_hpt_ops.hold and .release
- *	HV: mmu_setup_lock, PR: hpt_mutex.
+ *	HV: mmu_setup_lock (which nests inside kvm->slots_lock), PR: hpt_mutex.
  *	Keeps the table where and what it is.  Protects kvm->arch.hpt_watch,
  *	the statistics hpt_entries_written and hpt_changes_harvested, and of
  *	each reader in its list @node, @pending, @generation and @lineage.

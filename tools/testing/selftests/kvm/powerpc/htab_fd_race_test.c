@@ -569,8 +569,32 @@ static void *slot_thread(void *arg)
 	return NULL;
 }
 
-/* Who looks for the entries of a page finds them, or none, but not what has been freed */
-#define AGAINST_ALLOCATE(_fn, _flags) do {				\
+static int reset(struct htab_vm *vm, unsigned int i)
+{
+	return htab_allocate(vm, HTAB_ORDER);
+}
+
+static int replace(struct htab_vm *vm, unsigned int i)
+{
+	return htab_allocate(vm, i % 2 ? HTAB_ORDER : MAX_ORDER);
+}
+
+static int be_radix_meanwhile(struct htab_vm *vm, unsigned int i)
+{
+	int ret = htab_configure_mmu(vm, true);
+
+	if (ret)
+		return ret;
+	/* so that somebody begins with what radix has */
+	usleep(i % 7 * 100);
+	return htab_configure_mmu(vm, false) ?: htab_allocate(vm, HTAB_ORDER);
+}
+
+/*
+ * Who looks for the entries of a page finds them, or none, but not what has
+ * been freed; nor does he put one back into a table that begins anew.
+ */
+#define WALK_AGAINST(_walk, _flags, _begin_anew) do {			\
 	struct race race = { .vm = &self->vm };				\
 	struct racer t = {};						\
 	uint64_t begin = now_ms();					\
@@ -581,14 +605,21 @@ static void *slot_thread(void *arg)
 	ASSERT_EQ(0, htab_set_slot(&self->vm, 0, _flags, 0, self->vm.mem, \
 				   HTAB_MEM_SIZE));			\
 	map_one_page(&self->s);						\
-	START(&t, 1, _fn, 0);						\
+	START(&t, 1, _walk, 0);						\
 	for (i = 0; race_goes_on(begin); i++) {				\
-		int fd;							\
+		struct model m;						\
+		int fd = htab_writer(&self->vm);			\
 									\
-		ASSERT_EQ(0, htab_allocate(&self->vm, i % 2 ? HTAB_ORDER : MAX_ORDER)); \
-		fd = htab_writer(&self->vm);				\
 		ASSERT_LE(0, fd);					\
 		ASSERT_EQ(self->s.len, stream_write(&self->s, fd));	\
+		close(fd);						\
+		ASSERT_EQ(0, _begin_anew(&self->vm, i));		\
+		fd = htab_reader(&self->vm);				\
+		ASSERT_LE(0, fd);					\
+		model_init(&m, htab_npte(MAX_ORDER));			\
+		DRAIN(&m, fd);						\
+		ASSERT_EQ(0, m.valid);					\
+		model_free(&m);						\
 		close(fd);						\
 	}								\
 	STOP(&t, 1);							\
@@ -596,12 +627,29 @@ static void *slot_thread(void *arg)
 
 TEST_F(htab, dirty_log_against_allocate)
 {
-	AGAINST_ALLOCATE(dirty_log_thread, KVM_MEM_LOG_DIRTY_PAGES);
+	WALK_AGAINST(dirty_log_thread, KVM_MEM_LOG_DIRTY_PAGES, replace);
+}
+
+TEST_F(htab, dirty_log_against_reset)
+{
+	WALK_AGAINST(dirty_log_thread, KVM_MEM_LOG_DIRTY_PAGES, reset);
+}
+
+TEST_F(htab, dirty_log_against_radix)
+{
+	if (!htab_has_radix(&self->vm))
+		SKIP(return, "no radix guests on this machine");
+	WALK_AGAINST(dirty_log_thread, KVM_MEM_LOG_DIRTY_PAGES, be_radix_meanwhile);
 }
 
 TEST_F(htab, slot_removed_against_allocate)
 {
-	AGAINST_ALLOCATE(slot_thread, 0);
+	WALK_AGAINST(slot_thread, 0, replace);
+}
+
+TEST_F(htab, slot_removed_against_reset)
+{
+	WALK_AGAINST(slot_thread, 0, reset);
 }
 
 /* There is no table yet, which mainline takes for one of order 0 */
