@@ -699,7 +699,7 @@ static int hpt_writer_grow(struct hpt_writer *w, size_t len, size_t left)
 	size = hpt_record_size(rec);
 	if (size <= w->buf_size || size > len + left)
 		return -EINVAL;
-	buf = kvmalloc(size, GFP_KERNEL_ACCOUNT);
+	buf = kvmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!buf)
 		return -ENOMEM;
 	kvfree(w->buf);

@@ -302,7 +302,8 @@ static int hpt_hv_put_valid(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 		if (hpt_hv_occupied(kvm, first + i)) {
 			if (!replaced)
 				replaced = kvmalloc_array(n - i, sizeof(*replaced),
-							  GFP_KERNEL_ACCOUNT);
+							  GFP_KERNEL_ACCOUNT |
+							  __GFP_NOWARN);
 			if (!replaced) {
 				err = -ENOMEM;
 				break;
