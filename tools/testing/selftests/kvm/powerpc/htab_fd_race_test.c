@@ -7,6 +7,7 @@
  * this is a program of its own.
  */
 #include <sys/mount.h>
+#include <sys/wait.h>
 
 #include "htab_fixture.h"
 
@@ -25,6 +26,7 @@ struct racer {
 	size_t size;		/* of the buffer */
 	unsigned int id;
 	bool faithful;		/* never reopens, so its model has to be right */
+	bool maps;		/* writes entries for the guest's memory */
 	int fd;
 	unsigned long passes;
 	unsigned long count;
@@ -85,6 +87,19 @@ static void *faithful_thread(void *arg)
 	return reader_thread(t);
 }
 
+/* Entries that map the guest's memory, many of them the same page of the host */
+static void stream_maps(struct stream *s, unsigned int index, unsigned int n, unsigned int gen)
+{
+	unsigned int i;
+
+	stream_header(s, index, n, gen * 11 % 200);
+	for (i = 0; i < n; i++) {
+		struct hpte e = mapping(index + i, (gen * 7 + i) % (HTAB_MEM_SIZE >> 12) << 12);
+
+		stream_entry(s, e.v, e.r);
+	}
+}
+
 /* Write what it likes to its own part of the table */
 static void *writer_thread(void *arg)
 {
@@ -97,7 +112,10 @@ static void *writer_thread(void *arg)
 		ssize_t ret;
 
 		stream_reset(&s);
-		stream_run(&s, t->id * 2000 + gen * 13 % 1500, n, gen * 11 % 200, gen);
+		if (t->maps)
+			stream_maps(&s, t->id * 2000 + gen * 13 % 1500, n, gen);
+		else
+			stream_run(&s, t->id * 2000 + gen * 13 % 1500, n, gen * 11 % 200, gen);
 		ret = stream_write(&s, t->fd);
 		t->count++;
 		if (ret == -ESTALE) {
@@ -567,6 +585,151 @@ static void *slot_thread(void *arg)
 		t->count++;
 	}
 	return NULL;
+}
+
+static void *mapping_thread(void *arg)
+{
+	struct racer *t = arg;
+
+	t->maps = true;
+	return writer_thread(t);
+}
+
+static int put_number(const char *path, const char *number)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -errno : xwrite(fd, number, strlen(number));
+
+	close(fd);
+	return n < 0 ? n : 0;
+}
+
+static long get_number(const char *path)
+{
+	char buf[32] = {};
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -errno : xread(fd, buf, sizeof(buf) - 1);
+
+	close(fd);
+	return n < 0 ? n : strtol(buf, NULL, 0);
+}
+
+#define KSM "/sys/kernel/mm/ksm/"
+
+/* Equal pages become one page, until they are written to */
+static void *merge_thread(void *arg)
+{
+	struct racer *t = arg;
+	char *mem = t->race->vm->mem;
+	unsigned long i;
+
+	if (madvise(mem, HTAB_MEM_SIZE, MADV_MERGEABLE))
+		return racer_fails(t, "madvise", -errno);
+	while (!race_over(t)) {
+		uint64_t begin = now_ms();
+
+		for (i = 0; i < HTAB_MEM_SIZE; i += 4096)
+			mem[i] = 2;
+		while (get_number(KSM "pages_sharing") < 8 && !race_over(t)) {
+			if (now_ms() - begin > SOON_S * 1000)
+				return racer_fails(t, "no pages merged", now_ms() - begin);
+			usleep(1000);
+		}
+		t->count++;
+	}
+	return NULL;
+}
+
+/* The VM's memory is copied on write meanwhile, and its fds are inherited */
+static void *fork_thread(void *arg)
+{
+	struct racer *t = arg;
+	char *mem = t->race->vm->mem;
+	struct stream s = {};
+	unsigned long i;
+
+	stream_run(&s, 12000, 10, 10, 1);
+	while (!race_over(t)) {
+		int status, fd = htab_writer(t->race->vm);
+		pid_t pid = fork();
+
+		if (pid < 0 || fd < 0)
+			return racer_fails(t, "fork", -errno);
+		if (!pid) {
+			char buf[4096];
+
+			/* Whoever has it may read, but the table is that of the VM's mm */
+			if (xread(t->fd, buf, sizeof(buf)) < 0)
+				_exit(11);
+			if (xwrite(fd, s.buf, s.len) != -EIO)
+				_exit(12);
+			if (t->count % 2)
+				_exit(0);
+			close(STDOUT_FILENO);
+			execl("/proc/self/exe", "exec", "-h", NULL);
+			_exit(13);
+		}
+		for (i = 0; i < HTAB_MEM_SIZE; i += 4096)
+			mem[i] = 3;
+		if (waitpid(pid, &status, 0) != pid)
+			return racer_fails(t, "waitpid", -errno);
+		/* The harness, asked for help, ends with KSFT_SKIP */
+		if (!WIFEXITED(status) || WEXITSTATUS(status) != (t->count % 2 ? 0 : KSFT_SKIP))
+			return racer_fails(t, "child", status);
+		close(fd);
+		t->count++;
+	}
+	free(s.buf);
+	return NULL;
+}
+
+/* Readers and writers while something is done to the memory that entries map */
+#define MEMORY_CHANGES(_fn) do {					\
+	enum { NR = 3 };						\
+	struct race race = { .vm = &self->vm };				\
+	struct racer t[NR] = {}, w = {}, other = {};			\
+	uint64_t begin = now_ms();					\
+									\
+	ASSERT_EQ(0, htab_add_memory(&self->vm));			\
+	TABLE(HTAB_ORDER);						\
+	START(t, NR, faithful_thread, htab_reader(&self->vm));		\
+	START(&w, 1, mapping_thread, htab_writer(&self->vm));		\
+	START(&other, 1, _fn, htab_reader(&self->vm));			\
+	while (race_goes_on(begin) || !all_passed(t, NR) ||		\
+	       (!__atomic_load_n(&other.count, __ATOMIC_RELAXED) && !other.error)) { \
+		ASSERT_GT(SOON_S * 1000, now_ms() - begin);		\
+		usleep(10000);						\
+	}								\
+	STOP(&other, 1);						\
+	STOP(&w, 1);							\
+	STOP(t, NR);							\
+	READERS_ARE_RIGHT(t, NR);					\
+} while (0)
+
+TEST_F(htab, readers_against_unmapping)
+{
+	MEMORY_CHANGES(unmap_thread);
+}
+
+TEST_F(htab, readers_against_slots)
+{
+	MEMORY_CHANGES(slot_thread);
+}
+
+TEST_F(htab, readers_against_fork)
+{
+	MEMORY_CHANGES(fork_thread);
+}
+
+TEST_F(htab, readers_against_merging)
+{
+	if (get_number(KSM "run") < 0)
+		SKIP(return, "this kernel does not merge pages");
+	ASSERT_EQ(0, put_number(KSM "pages_to_scan", "1000"));
+	ASSERT_EQ(0, put_number(KSM "sleep_millisecs", "1"));
+	ASSERT_EQ(0, put_number(KSM "run", "1"));
+	MEMORY_CHANGES(merge_thread);
+	ASSERT_EQ(0, put_number(KSM "run", "2"));
 }
 
 static int reset(struct htab_vm *vm, unsigned int i)
