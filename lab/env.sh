@@ -9,6 +9,7 @@ CONFIG=${CONFIG:-64k-le}
 MACHINE=${MACHINE:-powernv9}
 JOBS=${JOBS:-$(nproc)}
 CROSS_COMPILE=${CROSS_COMPILE:-powerpc64le-linux-gnu-}
+CROSS_COMPILE_BE=${CROSS_COMPILE_BE:-powerpc64-linux-gnu-}	# for programs only
 
 say() {		# a line of progress, with the seconds since the script began
 	printf '%-8s %4ds  %s\n' "${0##*/}" "$SECONDS" "$*"
