@@ -32,8 +32,8 @@ help:
 #: Parts of the lab, made as needed
 #:   make setup         build tools, by apt
 #:   make fetch         Debian's packages, unpacked in the cache
-#:   make kernel        CONFIG=64k-le, 4k-le, 64k-le-debug, 64k-le-kcsan or debian;
-#:                      BASE=1 unpatched
+#:   make kernel        CONFIG=64k-le, 4k-le, 64k-le-debug, 64k-le-kcsan, 64k-be or
+#:                      debian; BASE=1 unpatched
 #:   make selftests     the test programs, in out/selftests/
 #:   make clean         removes out/; make distclean says how to remove the cache
 #:
