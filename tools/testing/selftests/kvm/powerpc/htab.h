@@ -141,6 +141,33 @@ static inline ssize_t xwrite(int fd, const void *buf, size_t len)
 	return ret < 0 ? -errno : ret;
 }
 
+/* Files by which the kernel is told and asked */
+static inline int file_put(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = xwrite(fd, text, strlen(text));
+	close(fd);
+	return n < 0 ? n : 0;
+}
+
+/* Returns how much there is, 0 if the file cannot be read */
+static inline size_t file_get(const char *path, char *buf, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t len = 0;
+	ssize_t n;
+
+	while (fd >= 0 && (n = xread(fd, buf + len, size - 1 - len)) > 0)
+		len += n;
+	close(fd);
+	buf[len] = 0;
+	return len;
+}
+
 static inline uint64_t now_ms(void)
 {
 	struct timespec ts;

@@ -241,11 +241,10 @@ static void start_ksm(void)
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(settings); i++) {
-		int fd = open(settings[i][0], O_WRONLY);
+		int ret = file_put(settings[i][0], settings[i][1]);
 
-		if (fd < 0 || write(fd, settings[i][1], strlen(settings[i][1])) < 0)
-			printf("# %s: %s\n", settings[i][0], strerror(errno));
-		close(fd);
+		if (ret)
+			printf("# %s: %s\n", settings[i][0], strerror(-ret));
 	}
 }
 

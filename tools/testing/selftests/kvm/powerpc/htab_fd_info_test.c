@@ -714,31 +714,6 @@ TEST_F(htab, stats_of_concurrent_readers)
 
 #define TRACING		"/sys/kernel/tracing/instances/htab_fd_info"
 
-static int file_put(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_TRUNC);
-	ssize_t n;
-
-	if (fd < 0)
-		return -errno;
-	n = xwrite(fd, text, strlen(text));
-	close(fd);
-	return n < 0 ? n : 0;
-}
-
-static size_t file_get(const char *path, char *buf, size_t size)
-{
-	int fd = open(path, O_RDONLY);
-	size_t len = 0;
-	ssize_t n;
-
-	while (fd >= 0 && (n = xread(fd, buf + len, size - 1 - len)) > 0)
-		len += n;
-	close(fd);
-	buf[len] = 0;
-	return len;
-}
-
 /* The next event has to be this one, without what the tracer puts before it */
 #define EVENT(...) do {							\
 	char _want[256], *_got;						\

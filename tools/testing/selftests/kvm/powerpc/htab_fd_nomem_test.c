@@ -16,15 +16,6 @@
 #define MAX_ALLOCATIONS	2000
 #define LONG_RECORD	6000	/* more than the writer's buffer takes */
 
-static int put(const char *path, const char *value)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -errno : xwrite(fd, value, strlen(value));
-
-	close(fd);
-	return n < 0 ? n : 0;
-}
-
 static const char *const faults[] = { "failslab", "fail_page_alloc" };
 
 static const struct {
@@ -57,7 +48,7 @@ static int prepare(void)
 				continue;
 			snprintf(path, sizeof(path), "/sys/kernel/debug/%s/%s", faults[i],
 				 settings[k].file);
-			ret = put(path, settings[k].value);
+			ret = file_put(path, settings[k].value);
 		}
 	}
 	return ret;
@@ -75,11 +66,6 @@ static void set(int fd, unsigned int n)
 		abort();
 }
 
-static void arm(unsigned int n)
-{
-	set(fail_nth, n);
-}
-
 /* Has it come to that allocation? */
 static bool disarm(void)
 {
@@ -87,7 +73,7 @@ static bool disarm(void)
 
 	if (pread(fail_nth, value, sizeof(value) - 1, 0) < 0)
 		abort();
-	arm(0);
+	set(fail_nth, 0);
 	return !atoi(value);
 }
 
@@ -119,7 +105,7 @@ static bool goes_on(struct scarcity *s)
 	struct scarcity *_lacking = (_s);				\
 	long _result;							\
 									\
-	arm(_lacking->n);						\
+	set(fail_nth, _lacking->n);					\
 	_result = (_call);						\
 	_lacking->met = disarm();					\
 	_lacking->enomem += _result == -ENOMEM;				\

@@ -595,23 +595,12 @@ static void *mapping_thread(void *arg)
 	return writer_thread(t);
 }
 
-static int put_number(const char *path, const char *number)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -errno : xwrite(fd, number, strlen(number));
-
-	close(fd);
-	return n < 0 ? n : 0;
-}
-
+/* Negative if there is no such file */
 static long get_number(const char *path)
 {
-	char buf[32] = {};
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -errno : xread(fd, buf, sizeof(buf) - 1);
+	char buf[32];
 
-	close(fd);
-	return n < 0 ? n : strtol(buf, NULL, 0);
+	return file_get(path, buf, sizeof(buf)) ? strtol(buf, NULL, 0) : -1;
 }
 
 #define KSM "/sys/kernel/mm/ksm/"
@@ -725,11 +714,11 @@ TEST_F(htab, readers_against_merging)
 {
 	if (get_number(KSM "run") < 0)
 		SKIP(return, "this kernel does not merge pages");
-	ASSERT_EQ(0, put_number(KSM "pages_to_scan", "1000"));
-	ASSERT_EQ(0, put_number(KSM "sleep_millisecs", "1"));
-	ASSERT_EQ(0, put_number(KSM "run", "1"));
+	ASSERT_EQ(0, file_put(KSM "pages_to_scan", "1000"));
+	ASSERT_EQ(0, file_put(KSM "sleep_millisecs", "1"));
+	ASSERT_EQ(0, file_put(KSM "run", "1"));
 	MEMORY_CHANGES(merge_thread);
-	ASSERT_EQ(0, put_number(KSM "run", "2"));
+	ASSERT_EQ(0, file_put(KSM "run", "2"));
 }
 
 static int reset(struct htab_vm *vm, unsigned int i)
