@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KVM_PPC_RESIZE_HPT_PREPARE and KVM_PPC_RESIZE_HPT_COMMIT: what a process, or
+ * a guest, can do by them to the host, and what a resize has to keep.
+ *
+ * As with htab_fd_race_test, a host that fails here may crash.
+ */
+#include "htab_fixture.h"
+
+#define RACE_MS		3000
+#define BIG_ORDER	24
+
+static int resize_prepare(struct htab_vm *vm, unsigned int order)
+{
+	struct kvm_ppc_resize_hpt arg = { .shift = order };
+
+	return xioctl(vm->fd, KVM_PPC_RESIZE_HPT_PREPARE, &arg);
+}
+
+static int resize_commit(struct htab_vm *vm, unsigned int order)
+{
+	struct kvm_ppc_resize_hpt arg = { .shift = order };
+
+	return xioctl(vm->fd, KVM_PPC_RESIZE_HPT_COMMIT, &arg);
+}
+
+/* A positive result asks to come back later */
+static int resize_prepared(struct htab_vm *vm, unsigned int order)
+{
+	int ret;
+
+	while ((ret = resize_prepare(vm, order)) > 0)
+		usleep(1000);
+	return ret;
+}
+
+static long get_number(const char *path, const char *after)
+{
+	char buf[8192];
+	char *p;
+
+	if (!file_get(path, buf, sizeof(buf)))
+		return -1;
+	p = strstr(buf, after);
+	return p ? atol(p + strlen(after)) : -1;
+}
+
+/* The VM goes while a table is being allocated, or more than one */
+TEST_F(htab, resize_against_end_of_vm)
+{
+	uint64_t begin = now_ms();
+	unsigned int i;
+
+	for (i = 0; now_ms() - begin < RACE_MS; i++) {
+		struct htab_vm vm;
+
+		ASSERT_EQ(0, htab_vm_open(&vm, variant->type));
+		ASSERT_EQ(0, htab_allocate(&vm, HTAB_ORDER));
+		ASSERT_LE(0, resize_prepare(&vm, BIG_ORDER));
+		if (i % 3 == 1)
+			ASSERT_LE(0, resize_prepare(&vm, BIG_ORDER - 1));
+		if (i % 3 == 2)
+			ASSERT_EQ(0, resize_prepare(&vm, 0));
+		usleep(i % 7 * 500);
+		htab_vm_close(&vm);
+	}
+}
+
+/* The VM goes with a table that was prepared, which takes more than 32 MB */
+TEST_F(htab, resize_prepared_then_end_of_vm)
+{
+	enum { NR = 10 };
+	long kb = get_number("/proc/meminfo", "MemAvailable:");
+	unsigned int i;
+
+	ASSERT_LT(0, kb);
+	for (i = 0; i < NR; i++) {
+		struct htab_vm vm;
+
+		ASSERT_EQ(0, htab_vm_open(&vm, variant->type));
+		ASSERT_EQ(0, htab_allocate(&vm, HTAB_ORDER));
+		ASSERT_EQ(0, resize_prepared(&vm, BIG_ORDER));
+		htab_vm_close(&vm);
+	}
+	SOON(get_number("/proc/meminfo", "MemAvailable:") > kb - (NR / 2 << BIG_ORDER >> 10));
+}
+
+/* Another order instead, or none: a table of the order last asked for is there in the end */
+TEST_F(htab, resize_prepared_anew)
+{
+	unsigned int i;
+
+	GUEST();
+	for (i = 0; i < 20; i++) {
+		ASSERT_LE(0, resize_prepare(&self->vm, HTAB_ORDER + 1 + i % 3));
+		usleep(i * 100);
+		if (i % 4 == 0)
+			ASSERT_EQ(0, resize_prepare(&self->vm, 0));
+	}
+	ASSERT_EQ(0, resize_prepared(&self->vm, HTAB_ORDER + 1));
+	ASSERT_EQ(0, resize_commit(&self->vm, HTAB_ORDER + 1));
+	EXPECT_EQ(-ENXIO, resize_commit(&self->vm, HTAB_ORDER + 1));
+	GUEST_LOADS(GUEST_DATA, 0);
+}
+
+TEST_HARNESS_MAIN
