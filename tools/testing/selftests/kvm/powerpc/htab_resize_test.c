@@ -103,4 +103,49 @@ TEST_F(htab, resize_prepared_anew)
 	GUEST_LOADS(GUEST_DATA, 0);
 }
 
+/*
+ * A guest may enter HPTEs where their hash does not lead, so that a resize
+ * takes two of them to the same place: bolted pages of 16M, whose hash does not
+ * depend on the place.  Under HV they stay in the slot that they have; under PR
+ * there is room in another one.
+ */
+TEST_F(htab, resize_of_colliding_entries)
+{
+	const struct segment seg = { .vsid = 0x123, .page_shift = 24 };
+	int want = variant->type == KVM_VM_PPC_HV ? -ENOSPC : 0;
+	struct hpte e = segment_hpte(&seg, 0, 0x100000000000ULL);
+	unsigned int order;
+
+	e.v |= HPTE_V_BOLTED;
+	e.r |= HPTE_R_R | HPTE_R_C;
+	for (order = HTAB_ORDER; order <= HTAB_ORDER + 1; order++) {
+		struct model m;
+
+		GUEST();
+		HCALL(H_ENTER, H_EXACT, 3, e.v, e.r);
+		HCALL(H_ENTER, H_EXACT, 11, e.v, e.r);
+		DRAIN(&self->want, htab_reader(&self->vm));
+		EXPECT_EQ(want, htab_resize(&self->vm, order));
+		/* The guest goes on, with the table that it had if there is none other */
+		if (want)
+			TABLE_IS(&self->want);
+		GUEST_STORES(GUEST_DATA, order);
+		GUEST_LOADS(GUEST_DATA, order);
+		if (want) {
+			HCALL(H_REMOVE, 0, 11, 0, 0);
+			ASSERT_EQ(0, htab_resize(&self->vm, order));
+		}
+		model_init(&m, self->vm.npte);
+		DRAIN(&m, htab_reader(&self->vm));
+		EXPECT_EQ(0, m.hpte[3].v);
+		EXPECT_EQ(0, m.hpte[11].v);
+		EXPECT_EQ(e.v, m.hpte[8 * segment_group(&seg, 0, m.npte, false) + 3].v);
+		GUEST_LOADS(GUEST_DATA, order);
+		model_free(&m);
+
+		htab_vm_close(&self->vm);
+		ASSERT_EQ(0, htab_vm_open(&self->vm, variant->type));
+	}
+}
+
 TEST_HARNESS_MAIN
