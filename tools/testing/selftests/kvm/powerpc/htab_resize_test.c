@@ -9,6 +9,7 @@
 
 #define RACE_MS		3000
 #define BIG_ORDER	24
+#define TAINT_WARN	0x200
 
 static int resize_prepare(struct htab_vm *vm, unsigned int order)
 {
@@ -101,6 +102,20 @@ TEST_F(htab, resize_prepared_anew)
 	ASSERT_EQ(0, resize_commit(&self->vm, HTAB_ORDER + 1));
 	EXPECT_EQ(-ENXIO, resize_commit(&self->vm, HTAB_ORDER + 1));
 	GUEST_LOADS(GUEST_DATA, 0);
+}
+
+/* Under HV there is nothing to resize until a vCPU has run, and that is no fault of the host */
+TEST_F(htab, resize_before_first_run)
+{
+	long tainted = get_number("/proc/sys/kernel/tainted", "");
+	int want = variant->type == KVM_VM_PPC_HV ? -EIO : 0;
+
+	ASSERT_LE(0, tainted);
+	TABLE(HTAB_ORDER);
+	ASSERT_EQ(0, resize_prepared(&self->vm, HTAB_ORDER + 1));
+	EXPECT_EQ(want, resize_commit(&self->vm, HTAB_ORDER + 1));
+	if (!(tainted & TAINT_WARN))
+		EXPECT_EQ(0, get_number("/proc/sys/kernel/tainted", "") & TAINT_WARN);
 }
 
 /*
