@@ -657,6 +657,7 @@ static inline uint64_t segment_ea(const struct segment *seg, uint64_t offset, ui
 #define GUEST_CHURN	-4	/* insert, protect, remove; see below */
 #define GUEST_WATCH	-5	/* store at args[2] what is at args[0], and how often, for ever */
 #define GUEST_PV	-6	/* KVM's own hypercall args[0] of args[1] and args[2] */
+#define GUEST_PAIRS	-7	/* insert and remove; see below */
 /* Instead of a hypercall's result: the vCPU did not come back as it should */
 #define GUEST_LOST	-1000L
 /* ... or had an interrupt: the negative of its vector */
@@ -671,6 +672,10 @@ static inline uint64_t segment_ea(const struct segment *seg, uint64_t offset, ui
  * of two doublewords: stop when the first is not zero, count rounds in the
  * second; args[3] and args[4] the entry to begin with; args[5] the index of
  * the entry that maps args[6], whose R and C are cleared and set again.
+ *
+ * GUEST_PAIRS: insert the entry args[3] and args[4] at index args[0] and remove
+ * it, until one of these fails, whose result is returned, or the first of two
+ * doublewords at args[2] is not zero; the second counts.
  */
 __asm__("	.pushsection .rodata\n"
 	"	.balign	8\n"
@@ -692,7 +697,9 @@ __asm__("	.pushsection .rodata\n"
 	"	beq	5f\n"
 	"	cmpdi	3, -5\n"
 	"	beq	10f\n"
-	"	b	11f\n"
+	"	cmpdi	3, -6\n"
+	"	beq	11f\n"
+	"	b	12f\n"
 	/* a hypercall */
 	"1:	sc	1\n"
 	"	mr	12, 3\n"
@@ -786,6 +793,37 @@ __asm__("	.pushsection .rodata\n"
 	"	sc\n"
 	"	mr	12, 3\n"
 	"	b	0b\n"
+	/* pairs */
+	"12:	mr	14, 4\n"
+	"	mr	16, 6\n"
+	"	mr	18, 7\n"
+	"	mr	19, 8\n"
+	"	li	17, 0\n"
+	"	li	12, 0\n"
+	"13:	ld	4, 0(16)\n"
+	"	cmpdi	4, 0\n"
+	"	bne	0b\n"
+	"	li	3, 0x08\n"
+	"	li	4, 1\n"
+	"	sldi	4, 4, 39\n"
+	"	mr	5, 14\n"
+	"	mr	6, 18\n"
+	"	mr	7, 19\n"
+	"	sc	1\n"
+	"	mr	12, 3\n"
+	"	cmpdi	12, 0\n"
+	"	bne	0b\n"
+	"	li	3, 0x04\n"
+	"	li	4, 0\n"
+	"	mr	5, 14\n"
+	"	li	6, 0\n"
+	"	sc	1\n"
+	"	mr	12, 3\n"
+	"	cmpdi	12, 0\n"
+	"	bne	0b\n"
+	"	addi	17, 17, 1\n"
+	"	std	17, 8(16)\n"
+	"	b	13b\n"
 	"htab_guest_end:\n"
 	"	.popsection\n");
 

@@ -163,4 +163,48 @@ TEST_F(htab, resize_of_colliding_entries)
 	}
 }
 
+/* Where there is but one CPU, everybody stays on it */
+static void stay_on_cpu(unsigned int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
+/*
+ * A vCPU inserts a bolted entry, where a resize comes by first, and removes it
+ * again.  It does so in the old table or in the new one: none that it has
+ * inserted is lost, and none that it has removed comes back.
+ */
+TEST_F(htab, resize_against_hypercalls)
+{
+	struct hpte e = hpte_of(0, 0);
+	struct guest_thread t = {
+		.vm = &self->vm,
+		.command = GUEST_PAIRS,
+		.args = { 0, 0, GUEST_CONTROL, e.v | HPTE_V_BOLTED, e.r },
+	};
+	uint64_t *control, begin;
+	unsigned int i;
+
+	GUEST();
+	control = guest_mem(&self->vm, GUEST_CONTROL);
+	/* The kernel as a rule lets others run only before it enters the guest */
+	stay_on_cpu(1);
+	ASSERT_EQ(0, guest_start(&t));
+	stay_on_cpu(0);
+	SOON(GUEST_SEES(GUEST_CONTROL + 8));
+	begin = now_ms();
+	for (i = 0; now_ms() - begin < RACE_MS; i++)
+		ASSERT_EQ(0, htab_resize(&self->vm, HTAB_ORDER + i % 2));
+	__atomic_store_n(control, 1, __ATOMIC_RELAXED);
+	ASSERT_EQ(0, guest_join(&t, SOON_S * 1000));
+	EXPECT_EQ(0, (long)t.args[8]) {
+		TH_LOG("after %lu pairs, %u resizes", (long)control[1], i);
+	}
+	TH_LOG("%lu pairs, %u resizes", (long)control[1], i);
+}
+
 TEST_HARNESS_MAIN
