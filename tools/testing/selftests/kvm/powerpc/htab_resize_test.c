@@ -163,6 +163,34 @@ TEST_F(htab, resize_of_colliding_entries)
 	}
 }
 
+/* The R and C that the hardware has set go along */
+TEST_F(htab, resize_keeps_r_and_c)
+{
+	unsigned int order;
+	struct hpte e;
+	int index;
+
+	GUEST();
+	DRAIN(&self->got, htab_reader(&self->vm));
+	for (order = HTAB_ORDER; order <= HTAB_ORDER + 1; order++) {
+		struct model m;
+
+		index = model_vrma(&self->got, GUEST_DATA);
+		ASSERT_LE(0, index);
+		e = self->got.hpte[index];
+		HCALL(H_REMOVE, 0, index, 0, 0);
+		HCALL(H_ENTER, H_EXACT, index, e.v, e.r & ~(HPTE_R_R | HPTE_R_C));
+		GUEST_STORES(GUEST_DATA, order);
+		ASSERT_EQ(0, htab_resize(&self->vm, order));
+		model_init(&m, self->vm.npte);
+		DRAIN(&m, htab_reader(&self->vm));
+		index = model_vrma(&m, GUEST_DATA);
+		ASSERT_LE(0, index);
+		EXPECT_EQ(HPTE_R_R | HPTE_R_C, m.hpte[index].r & (HPTE_R_R | HPTE_R_C));
+		model_free(&m);
+	}
+}
+
 /* Where there is but one CPU, everybody stays on it */
 static void stay_on_cpu(unsigned int cpu)
 {
