@@ -384,6 +384,63 @@ TEST_F(htab, dirty_log_of_removed_entry)
 	EXPECT_TRUE(test_le_bit((uint8_t *)bitmap, page));
 }
 
+static long huge_kb(void)
+{
+	char buf[8192], *p;
+
+	if (!file_get("/proc/meminfo", buf, sizeof(buf)))
+		return 0;
+	p = strstr(buf, "AnonHugePages:");
+	return p ? atol(strchr(p, ':') + 1) : 0;
+}
+
+/*
+ * An entry for a large page is taken if there is no memory at its address yet.
+ * If then there is, but less than the page, and the host has a page as large
+ * there, the guest does not get all of it.
+ */
+TEST_F(htab, large_page_past_its_slot)
+{
+	const struct segment seg = {
+		.ea = 0x50000000, .vsid = 0x123, .page_shift = getpagesize() == 4096 ? 16 : 24,
+	};
+	const uint64_t addr = 0x40000000;
+	size_t size = 1UL << seg.page_shift;
+	/* The host's may be larger than the guest's, which is at its end */
+	size_t host = size < 2UL << 20 ? 2UL << 20 : size;
+	struct kvm_regs regs = { .pc = GUEST_CODE, .msr = MSR_OURS | MSR_DR };
+	struct hpte e = segment_hpte(&seg, 0, addr);
+	uint64_t args[9] = { seg.ea };
+	long kb = huge_kb();
+	uintptr_t mem;
+	int ret;
+
+	if (variant->type == KVM_VM_PPC_PR)
+		SKIP(return, "PR maps pages no larger than the host's smallest");
+	mem = (uintptr_t)mmap(NULL, 2 * host, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE((uintptr_t)MAP_FAILED, mem);
+	mem = (mem + host - 1) & -host;
+	madvise((void *)mem, host, MADV_HUGEPAGE);
+	memset((void *)mem, 0x55, host);
+	if (huge_kb() - kb < (long)(host >> 10))
+		SKIP(return, "this host has no page of %zu KB for it", host >> 10);
+
+	GUEST();
+	ASSERT_EQ(0, guest_set_segment(&self->vm, 0, &seg));
+	ASSERT_EQ(0, xioctl(self->vm.vcpu, KVM_SET_REGS, &regs));
+	ASSERT_EQ(0, guest_run(&self->vm));
+	HCALL(H_ENTER, 0, 8 * segment_group(&seg, 0, self->vm.npte, false), e.v, e.r);
+	ASSERT_EQ(0, htab_set_slot(&self->vm, 1, 0, addr, (void *)(mem + host - size), size / 4));
+	ret = guest_do(&self->vm, GUEST_LOAD, args);
+	EXPECT_EQ(-EFAULT, ret);
+	if (ret)
+		return;
+	args[0] = seg.ea + size / 2;
+	ret = guest_do(&self->vm, GUEST_LOAD, args);
+	TH_LOG("past the slot the guest finds %lx (%d)", (long)args[0], ret);
+}
+
 TEST_F(htab, restored_guest_runs)
 {
 	struct htab_vm to;
