@@ -27,15 +27,20 @@
  *  hpt_reader.lock, hpt_writer.lock
  *	One read or write at a time on a file descriptor.  Protects the fields
  *	of the reader or writer, with the exceptions below.  User memory is
- *	accessed under this lock only (so mmap_lock nests inside it).
+ *	accessed under this lock (so mmap_lock nests inside it).
  *  the table lock: kvmppc_hpt_ops.hold and .release
  *	HV: mmu_setup_lock (which nests inside kvm->slots_lock), PR: hpt_mutex.
- *	Keeps the table where and what it is.  Protects kvm->arch.hpt_watch,
- *	the statistics hpt_entries_written and hpt_changes_harvested, and of
- *	each reader in its list @node, @pending, @generation and @lineage.
+ *	Keeps the table where and what it is.  Protects kvm->arch.hpt_watch
+ *	but for the list, the statistics hpt_entries_written and
+ *	hpt_changes_harvested, and of each reader in the list @pending,
+ *	@generation and @lineage.  PR accesses a table that is in the memory
+ *	of userspace under it.
  *  what the flavour needs for an HPTE
- *	HV: kvm->srcu, the HPTE's lock bit, the rmap chain's lock.
+ *	HV: kvm->srcu, the HPTE's lock bit or kvm->mmu_lock, the rmap chain's
+ *	lock.
  *	PR: kvm->mmu_lock, to flush its shadow HPTEs.
+ *  kvm->arch.hpt_watch.lock
+ *	Protects the list of readers that are to be told of changes.
  *
  * fdinfo takes none of them, since who looks on should neither wait for a read,
  * which may itself wait for a page of its buffer, nor keep a guest waiting that
@@ -131,6 +136,7 @@ static size_t hpt_record_size(const struct kvm_get_htab_header *rec)
  */
 void kvmppc_hpt_init_vm(struct kvm *kvm)
 {
+	spin_lock_init(&kvm->arch.hpt_watch.lock);
 	INIT_LIST_HEAD(&kvm->arch.hpt_watch.readers);
 }
 EXPORT_SYMBOL_IF_KUNIT(kvmppc_hpt_init_vm);
@@ -172,11 +178,13 @@ void kvmppc_hpt_changed(struct kvm *kvm, unsigned long index)
 	struct hpt_reader *r;
 
 	kvm->stat.hpt_changes_harvested++;
+	spin_lock(&watch->lock);
 	list_for_each_entry(r, &watch->readers, node) {
 		/* Who has yet to notice a new table will start over with it. */
 		if (r->generation == watch->generation)
 			__set_bit(index, r->pending);
 	}
+	spin_unlock(&watch->lock);
 }
 EXPORT_SYMBOL_GPL(kvmppc_hpt_changed);
 
@@ -234,7 +242,9 @@ static int hpt_reader_bind(struct hpt_reader *r, struct kvmppc_hpt_hold *hold)
 	if (!r->pending) {
 		/* Pairs with hpt_reader_show_fdinfo(). */
 		smp_store_release(&r->pending, pending);
+		spin_lock(&watch->lock);
 		list_add_tail(&r->node, &watch->readers);
+		spin_unlock(&watch->lock);
 	}
 	return 0;
 }
@@ -567,13 +577,17 @@ static void hpt_reader_show_fdinfo(struct seq_file *m, struct file *file)
 static int hpt_reader_release(struct inode *inode, struct file *file)
 {
 	struct hpt_reader *r = file->private_data;
-	struct kvmppc_hpt_hold hold;
 	struct kvm *kvm = r->kvm;
 
-	r->ops->hold(kvm, &hold, KVMPPC_HPT_NOINTR);
-	if (r->pending)
+	/*
+	 * Not the table lock: whoever has been given the file closes it, or a
+	 * kernel thread on behalf of all, and should not wait for a VM.
+	 */
+	if (r->pending) {
+		spin_lock(&kvm->arch.hpt_watch.lock);
 		list_del(&r->node);
-	r->ops->release(kvm, &hold, KVMPPC_HPT_NOINTR);
+		spin_unlock(&kvm->arch.hpt_watch.lock);
+	}
 	atomic_dec(&kvm->arch.hpte_mod_interest);
 	vfree(r->pending);
 	kvfree(r->buf);
@@ -819,7 +833,9 @@ static struct file *hpt_reader_open(struct kvm *kvm,
 	 * that lock, we see what he did, and whoever has it after us sees our
 	 * interest.  That leaves HPTEs which are found invalid without taking
 	 * the lock: wait until hypercalls that may be making them valid are
-	 * over.
+	 * over.  On POWER8 that misses the vCPUs of other VMs that a core runs
+	 * along with those of its own, whose srcu only it holds: there a
+	 * hypercall would have to last from here to the end of the first pass.
 	 */
 	kvm_get_kvm(kvm);
 	atomic_inc(&kvm->arch.hpte_mod_interest);

@@ -177,8 +177,10 @@ static unsigned long hpt_hv_get_valid(struct kvm *kvm, unsigned long first,
 			v = hpte_new_to_old_v(v, be64_to_cpu(hptep[1]));
 		r = kvm->arch.hpt.rev[first + i].guest_rpte;
 		hpt_hv_unlock(kvm, first + i, hv);
-		if (changed)
+		if (changed) {
 			kvmppc_hpt_changed(kvm, first + i);
+			cond_resched();
+		}
 
 		if (!(v & want) || (bolted && !(v & HPTE_V_BOLTED)))
 			break;

@@ -12,6 +12,7 @@
 
 #include <kunit/test.h>
 #include <linux/bitmap.h>
+#include <linux/delay.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/kvm_host.h>
@@ -885,14 +886,33 @@ static void test_open_too_large(struct kunit *test)
 {
 	struct fake *f = test->priv;
 	struct file *file;
+	unsigned int i;
 
 	/* An index has 32 bits. */
 	f->nr = (1UL << 32) + 1;
 	file = fake_open(f, 0, 0);
 	KUNIT_EXPECT_PTR_EQ(test, file, ERR_PTR(-EOVERFLOW));
 	/* The end of the test sees whether all was undone. */
-	flush_delayed_fput();
+	for (i = 0; i < 1000 && refcount_read(&f->kvm.users_count) > 1; i++) {
+		flush_delayed_fput();
+		msleep(1);
+	}
 	f->nr = 0;
+}
+
+/* Who closes it need not wait for those who have the table */
+static void test_close_while_held(struct kunit *test)
+{
+	struct fake *f = test->priv;
+	struct reader *r;
+
+	fake_table(f, 64);
+	fake_set_range(f, 3, 5, VALID);
+	r = open_reader(f, 0, 0, 0);
+	reader_drain(r, 500);
+	f->held = true;
+	close_reader(r);
+	f->held = false;
 }
 
 static void test_read_sizes_too_small(struct kunit *test)
@@ -2891,6 +2911,7 @@ static void hpt_fd_exit(struct kunit *test)
 static struct kunit_case hpt_fd_cases[] = {
 	KUNIT_CASE(test_open),
 	KUNIT_CASE(test_open_too_large),
+	KUNIT_CASE(test_close_while_held),
 	KUNIT_CASE(test_read_sizes_too_small),
 	KUNIT_CASE_SLOW(test_read_small_buffers),
 	KUNIT_CASE(test_read_as_many_as_fit),
