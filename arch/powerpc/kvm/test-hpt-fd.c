@@ -895,7 +895,7 @@ static void test_open_too_large(struct kunit *test)
 	/* The end of the test sees whether all was undone. */
 	for (i = 0; i < 1000 && refcount_read(&f->kvm.users_count) > 1; i++) {
 		flush_delayed_fput();
-		msleep(1);
+		fsleep(1000);
 	}
 	f->nr = 0;
 }
