@@ -46,21 +46,43 @@ static void *racer_fails(struct racer *t, const char *error, long number)
 	return NULL;
 }
 
-/* Read passes for as long as it lasts; on ESTALE or at random begin anew */
+/* The number of the pass that a reader is in, 1 again when it has started over */
+static unsigned int reader_pass(int fd)
+{
+	char path[64], buf[1024], *pass;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	file_get(path, buf, sizeof(buf));
+	pass = strstr(buf, "hpt-pass:");
+	return pass ? strtoul(pass + strlen("hpt-pass:"), NULL, 10) : 0;
+}
+
+/*
+ * Read passes for as long as it lasts; on ESTALE or at random begin anew.  There
+ * need not be a moment at which nothing is left to be read: a pass has come to
+ * its end, too, when the next begins, at a lower index.
+ */
 static void *reader_thread(void *arg)
 {
 	struct racer *t = arg;
 	char *buf = malloc(t->size);
+	unsigned int at = 0;
 
 	while (!race_over(t)) {
 		ssize_t n = xread(t->fd, buf, t->size);
 
 		t->count++;
 		if (n > 0) {
+			const struct kvm_get_htab_header *first = (void *)buf;
+
+			if (first->index < at && reader_pass(t->fd) > 1)
+				t->passes++;
+			at = first->index;
 			if (model_replay(&t->m, buf, n))
 				racer_fails(t, t->m.error, n);
 			continue;
 		}
+		at = 0;
 		if (n < 0 && n != -ESTALE)
 			racer_fails(t, "read", n);
 		if (n < 0 && t->faithful)
