@@ -17,7 +17,9 @@
  * case: a reader begins with everything pending from its start index on.  A
  * pending bit is cleared when the HPTE is copied to the reader's buffer and
  * set again if the buffer then fails to reach userspace, so that neither a
- * fault, nor a signal, nor another reader can lose a change.
+ * fault, nor a signal, nor another reader can lose a change.  A reader that is
+ * the only one, and has nothing pending, takes a shortcut: it sweeps changes from
+ * the log straight into its buffer, and leaves there what it cannot.
  *
  * When the table is reset or replaced by one of the same size, its readers
  * start over; readers and writers of one that is gone are told so (-ESTALE).
@@ -33,14 +35,15 @@
  *	Keeps the table where and what it is.  Protects kvm->arch.hpt_watch
  *	but for the list, the statistics hpt_entries_written and
  *	hpt_changes_harvested, and of each reader in the list @pending,
- *	@generation and @lineage.  PR accesses a table that is in the memory
+ *	@nr_pending, @generation and @lineage.  PR accesses a table that is in the memory
  *	of userspace under it.
  *  what the flavour needs for an HPTE
  *	HV: kvm->srcu, the HPTE's lock bit or kvm->mmu_lock, the rmap chain's
  *	lock.
  *	PR: kvm->mmu_lock, to flush its shadow HPTEs.
  *  kvm->arch.hpt_watch.lock
- *	Protects the list of readers that are to be told of changes.
+ *	Protects changes of the list of readers that are to be told of changes.
+ *	They are told under RCU, and the table lock.
  *
  * fdinfo takes none of them, since who looks on should neither wait for a read,
  * which may itself wait for a page of its buffer, nor keep a guest waiting that
@@ -53,6 +56,7 @@
 #include <linux/kvm_host.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/rculist.h>
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
@@ -69,7 +73,10 @@
 #include "trace_hpt.h"
 
 /* HPTEs looked at under one hold of the table, between reschedule points. */
-#define HPT_STRETCH	4096UL
+#define HPT_STRETCH		16384UL
+
+/* HPTEs read at once, without the lock of any, where some are changing. */
+#define HPT_SMALL_BATCH		32UL
 
 /* What goes to or from userspace in one copy. */
 #define HPT_BUF_SIZE	SZ_64K
@@ -105,6 +112,7 @@ struct hpt_reader {
 	/* Protected by the table lock. */
 	struct list_head node;
 	unsigned long *pending;	/* once there, it stays */
+	unsigned long nr_pending;	/* bits set in it */
 	u64 generation;
 	u64 lineage;		/* of the table it is for, */
 	u32 order;		/* and its order */
@@ -165,6 +173,27 @@ void kvmppc_hpt_replaced(struct kvm *kvm, u32 order)
 }
 EXPORT_SYMBOL_GPL(kvmppc_hpt_replaced);
 
+/* The HPTEs with @bits in word @word of the bitmaps have changed. */
+static void hpt_changed(struct kvm *kvm, unsigned long word, unsigned long bits)
+{
+	struct kvm_hpt_watch *watch = &kvm->arch.hpt_watch;
+	unsigned int n = hweight_long(bits);
+	struct hpt_reader *r;
+
+	kvm->stat.hpt_changes_harvested += n;
+	rcu_read_lock();
+	list_for_each_entry_rcu(r, &watch->readers, node) {
+		/* Who has yet to notice a new table will start over with it. */
+		if (r->generation != watch->generation)
+			continue;
+		r->nr_pending += n;
+		if (r->pending[word] & bits)
+			r->nr_pending -= hweight_long(r->pending[word] & bits);
+		r->pending[word] |= bits;
+	}
+	rcu_read_unlock();
+}
+
 /**
  * kvmppc_hpt_changed - make an HPTE pending for every reader
  * @kvm:	the VM
@@ -174,19 +203,30 @@ EXPORT_SYMBOL_GPL(kvmppc_hpt_replaced);
  */
 void kvmppc_hpt_changed(struct kvm *kvm, unsigned long index)
 {
-	struct kvm_hpt_watch *watch = &kvm->arch.hpt_watch;
-	struct hpt_reader *r;
-
-	kvm->stat.hpt_changes_harvested++;
-	spin_lock(&watch->lock);
-	list_for_each_entry(r, &watch->readers, node) {
-		/* Who has yet to notice a new table will start over with it. */
-		if (r->generation == watch->generation)
-			__set_bit(index, r->pending);
-	}
-	spin_unlock(&watch->lock);
+	hpt_changed(kvm, BIT_WORD(index), BIT_MASK(index));
 }
 EXPORT_SYMBOL_GPL(kvmppc_hpt_changed);
+
+/*
+ * Make the HPTEs @first to @end - 1 that have changed since the last harvest
+ * pending for every reader, along with their neighbours in a word of the log.
+ *
+ * Context: the table is held.
+ */
+static void hpt_reader_harvest(struct hpt_reader *r,
+			       struct kvmppc_hpt_hold *hold,
+			       unsigned long first, unsigned long end)
+{
+	unsigned long words = BITS_TO_LONGS(end), i = BIT_WORD(first);
+
+	for (; (i = kvmppc_hpt_next_word(hold->changes, i, words)) < words; i++) {
+		unsigned long bits = xchg_acquire(&hold->changes[i], 0);
+
+		if (r->ops->await)
+			r->ops->await(r->kvm, i, bits);
+		hpt_changed(r->kvm, i, bits);
+	}
+}
 
 /*
  * Tie a reader to the table that there is now, when it first meets one, or
@@ -219,13 +259,14 @@ static int hpt_reader_bind(struct hpt_reader *r, struct kvmppc_hpt_hold *hold)
 			return -ENOMEM;
 		/* What changed up to now is news to the older readers only. */
 		for (i = 0; i < hold->nr; i += HPT_STRETCH) {
-			r->ops->harvest(r->kvm, i,
-					min(i + HPT_STRETCH, hold->nr));
+			hpt_reader_harvest(r, hold, i,
+					   min(i + HPT_STRETCH, hold->nr));
 			cond_resched();
 		}
 		r->nr = hold->nr;
 		for (i = min(r->start_index, r->nr); i % BITS_PER_LONG; i++)
 			__set_bit(i, pending);
+		r->nr_pending = r->nr - min(r->start_index, r->nr);
 		i = BIT_WORD(i);
 		memset(pending + i, 0xff, size - i * sizeof(long));
 		r->lineage = watch->lineage;
@@ -234,6 +275,7 @@ static int hpt_reader_bind(struct hpt_reader *r, struct kvmppc_hpt_hold *hold)
 		/* All of it may differ from what this reader knows. */
 		pending = r->pending;
 		memset(pending, 0xff, size);
+		r->nr_pending = r->nr;
 	}
 	r->generation = watch->generation;
 	r->pos = min(r->start_index, r->nr);
@@ -243,115 +285,217 @@ static int hpt_reader_bind(struct hpt_reader *r, struct kvmppc_hpt_hold *hold)
 		/* Pairs with hpt_reader_show_fdinfo(). */
 		smp_store_release(&r->pending, pending);
 		spin_lock(&watch->lock);
-		list_add_tail(&r->node, &watch->readers);
+		list_add_tail_rcu(&r->node, &watch->readers);
 		spin_unlock(&watch->lock);
 	}
 	return 0;
 }
 
 /*
+ * Append HPTE @index to the records, whatever there is to be considered.
+ * Returns false if there is no room for it.
+ */
+static bool hpt_reader_emit_one(struct hpt_reader *r,
+				struct kvmppc_hpt_records *out,
+				unsigned long index)
+{
+	struct kvm_hpt_entry hpte;
+	bool valid = r->ops->look(r->kvm, index, r->bolted, &hpte);
+
+	return kvmppc_hpt_append(out, index, valid ? &hpte : NULL);
+}
+
+/*
+ * Append HPTEs @first to @end - 1 to the records.  Returns the first of them
+ * for which there is no room, or @end.
+ *
+ * Context: the table is held.
+ */
+static unsigned long hpt_reader_emit_run(struct hpt_reader *r,
+					 struct kvmppc_hpt_records *out,
+					 unsigned long first, unsigned long end)
+{
+	unsigned long batch = HPT_STRETCH, careful = 0, at = first;
+
+	while (at < end) {
+		struct kvm_get_htab_header *rec = out->last;
+		unsigned long n, done, most = U16_MAX;
+
+		if (careful || r->bolted || end - first == 1) {
+			if (!hpt_reader_emit_one(r, out, at))
+				break;
+			careful -= !!careful;
+			at++;
+			continue;
+		}
+
+		if (rec && rec->n_invalid) {
+			n = min(end - at, (unsigned long)U16_MAX - rec->n_invalid);
+			n = r->ops->skip(r->kvm, at, n);
+			rec->n_invalid += n;
+			out->nr_hptes += n;
+			at += n;
+			if (at == end)
+				break;
+		}
+		if (rec)
+			most -= max(rec->n_valid, rec->n_invalid);
+		n = min3(end - at, most, batch);
+		if (!n || out->size - out->len < HPT_MIN_READ) {
+			careful = 1;
+			continue;
+		}
+		done = r->ops->emit(r->kvm, out, at, n);
+		at += done;
+		if (done && done < n)
+			break;
+		/* Something is going on among these: narrow it down. */
+		if (!done && n > HPT_SMALL_BATCH)
+			batch = HPT_SMALL_BATCH;
+		else if (!done)
+			careful = n;
+	}
+	return at;
+}
+
+/*
+ * Find the next run of pending HPTEs between r->pos and @end: returns its first
+ * one, @end if there is none, and *@stop is the one behind its last.
+ *
+ * Context: the table is held.
+ */
+static unsigned long hpt_reader_next_run(struct hpt_reader *r, unsigned long end,
+					 unsigned long *stop)
+{
+	unsigned long words = BITS_TO_LONGS(end), i = BIT_WORD(r->pos);
+	unsigned long word, first;
+	unsigned int n;
+
+	if (!r->nr_pending)
+		return end;
+	word = r->pending[i] & BITMAP_FIRST_WORD_MASK(r->pos);
+	if (!word) {
+		i = kvmppc_hpt_next_word(r->pending, i + 1, words);
+		if (i == words)
+			return end;
+		word = r->pending[i];
+	}
+	first = i * BITS_PER_LONG + __ffs(word);
+	word >>= __ffs(word);
+	n = ~word ? ffz(word) : BITS_PER_LONG;
+	/* It may go on in the next word. */
+	if ((first + n) % BITS_PER_LONG)
+		*stop = min(first + n, end);
+	else
+		*stop = find_next_zero_bit(r->pending, end, first + n);
+	return min(first, end);
+}
+
+/*
  * Put the pending HPTEs before @end into records, from r->pos on, which moves
- * up to the first one that has not been dealt with.  @rec is the record that
- * was being made when the last call ended, or NULL.  Returns true if @size
- * bytes are not enough.
+ * up to the first one that has not been dealt with.  Returns true if there is
+ * no room for it.
  *
  * Context: the table is held.
  */
 static bool hpt_reader_emit(struct hpt_reader *r, unsigned long end,
-			    size_t size, size_t *len,
-			    struct kvm_get_htab_header **recp)
+			    struct kvmppc_hpt_records *out)
 {
-	struct kvm_get_htab_header *rec = *recp;
-	unsigned long first = r->pos;	/* of a run of pending HPTEs */
-	unsigned long last = first;	/* the one after it */
+	while (r->pos < end) {
+		unsigned long first, last;
+
+		first = hpt_reader_next_run(r, end, &last);
+		r->quiet += first - r->pos;
+		r->pos = first;
+		if (first == end)
+			break;
+		kvmppc_hpt_end_record(out, first);
+		r->pos = hpt_reader_emit_run(r, out, first, last);
+		bitmap_clear(r->pending, first, r->pos - first);
+		r->nr_pending -= r->pos - first;
+		if (r->pos < last)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Is it so that what a harvest finds is news to nobody but this reader, who
+ * wants to know all of it and of nothing else?
+ *
+ * Context: the table is held.
+ */
+static bool hpt_reader_is_alone(struct hpt_reader *r)
+{
+	struct list_head *readers = &r->kvm->arch.hpt_watch.readers;
+
+	/* Without the list's lock: others may go meanwhile, but not come. */
+	return !r->nr_pending && !r->bolted &&
+	       data_race(readers->next == &r->node &&
+			 readers->prev == &r->node);
+}
+
+/*
+ * Put HPTEs from r->pos on, before @end, into records: those that are pending,
+ * or have changed.  r->pos moves up to the first that has not been dealt with.
+ * Returns true if there is no room for it.
+ *
+ * Context: the table is held.
+ */
+static bool hpt_reader_gather(struct hpt_reader *r, struct kvmppc_hpt_hold *hold,
+			      unsigned long end, struct kvmppc_hpt_records *out)
+{
 	bool full = false;
 
-	while (!full) {
-		unsigned long done = 0, more;
-		size_t room;
+	/* First, since to wait for a change may bring it into the log. */
+	if (r->ops->follow)
+		r->ops->follow(r->kvm, r->pos, end);
 
-		if (r->pos == last) {
-			bitmap_clear(r->pending, first, last - first);
-			first = find_next_bit(r->pending, end, last);
-			r->quiet += first - last;
-			r->pos = first;
-			last = first;
-			if (first >= end)
+	while (!full && r->pos < end) {
+		unsigned long stop = end, nr = out->nr_hptes;
+
+		if (hpt_reader_is_alone(r)) {
+			stop = r->ops->sweep(r->kvm, out, r->pos, end);
+			r->kvm->stat.hpt_changes_harvested += out->nr_hptes - nr;
+			r->quiet += stop - r->pos;
+			r->pos = stop;
+			if (stop == end)
 				break;
-			last = find_next_zero_bit(r->pending, end, first);
+			if (out->size - out->len < HPT_MIN_READ)
+				return true;
+			/* On with the sweep behind the word that has made it stop */
+			stop = min(round_up(stop + 1, BITS_PER_LONG), end);
 		}
-
-		if (!rec) {
-			if (size - *len < sizeof(*rec)) {
-				full = true;
-				break;
-			}
-			rec = r->buf + *len;
-			*rec = (struct kvm_get_htab_header){ .index = r->pos };
-			*len += sizeof(*rec);
-		} else if (r->pos != (u64)rec->index + rec->n_valid + rec->n_invalid) {
-			rec = NULL;
-			continue;
-		}
-
-		room = (size - *len) / sizeof(struct kvm_hpt_entry);
-		if (!rec->n_invalid) {
-			done = min3(last - r->pos, room,
-				    (unsigned long)U16_MAX - rec->n_valid);
-			done = r->ops->get_valid(r->kvm, r->pos, done,
-						 r->bolted, r->buf + *len);
-			rec->n_valid += done;
-			*len += done * sizeof(struct kvm_hpt_entry);
-			r->pos += done;
-		}
-		if (r->pos < last) {
-			more = min(last - r->pos,
-				   (unsigned long)U16_MAX - rec->n_invalid);
-			more = r->ops->count_invalid(r->kvm, r->pos, more,
-						     r->bolted);
-			rec->n_invalid += more;
-			r->pos += more;
-			done += more;
-		}
-		if (!done) {
-			/* A valid HPTE, for which this record has no place. */
-			if (!rec->n_valid && !rec->n_invalid) {
-				*len -= sizeof(*rec);
-				full = !room;
-			}
-			rec = NULL;
-		}
+		hpt_reader_harvest(r, hold, r->pos, stop);
+		full = hpt_reader_emit(r, stop, out);
 	}
-
-	bitmap_clear(r->pending, first, r->pos - first);
-	*recp = rec;
 	return full;
 }
 
 /*
- * Fill the reader's buffer with up to @size bytes of records.  Returns the
- * number of bytes, 0 if the end of the table is reached without any.
+ * Fill the reader's buffer with up to out->size bytes of records.  Returns 0,
+ * without any if the end of the table is reached.
  *
  * Context: r->lock is held.
  */
-static ssize_t hpt_reader_fill(struct hpt_reader *r, size_t size)
+static int hpt_reader_fill(struct hpt_reader *r, struct kvmppc_hpt_records *out)
 {
-	struct kvm_get_htab_header *rec = NULL;
+	const struct kvmppc_hpt_records empty = *out;
+	unsigned long ahead = HPT_STRETCH;
 	u64 generation = r->generation;
 	struct kvmppc_hpt_hold hold;
-	size_t len = 0;
 	bool full;
 	int err;
 
+	/* Little room will soon be full: do not look too far ahead. */
+	if (out->size < HPT_BUF_SIZE)
+		ahead = max(out->size / 8, HPT_STRETCH / 64);
 	do {
-		unsigned long end;
+		unsigned long next, end;
 
 		err = r->ops->hold(r->kvm, &hold, 0);
-		if (err) {
-			if (len)
-				break;
-			return err;
-		}
+		if (err)
+			return out->len ? 0 : err;
 		err = hpt_reader_bind(r, &hold);
 		if (err) {
 			r->ops->release(r->kvm, &hold, 0);
@@ -360,66 +504,66 @@ static ssize_t hpt_reader_fill(struct hpt_reader *r, size_t size)
 		if (generation != r->generation) {
 			/* What was gathered is of a table that is no more. */
 			generation = r->generation;
-			rec = NULL;
-			len = 0;
+			*out = empty;
 		}
 
 		end = min(round_down(r->pos, HPT_STRETCH) + HPT_STRETCH, r->nr);
-		r->ops->harvest(r->kvm, r->pos, end);
-		full = hpt_reader_emit(r, end, size, &len, &rec);
+		next = r->pos;
+		if (r->nr_pending)
+			next = find_next_bit(r->pending, end, next);
+		end = min(end, round_up(next + ahead, BITS_PER_LONG));
+		ahead = min(2 * ahead, HPT_STRETCH);
+		full = hpt_reader_gather(r, &hold, end, out);
 		r->ops->release(r->kvm, &hold, 0);
 
 		cond_resched();
 	} while (!full && r->pos < r->nr && !signal_pending(current));
 
-	if (!len && r->pos < r->nr)
+	if (!out->len && r->pos < r->nr)
 		return -ERESTARTSYS;
-	return len;
+	return 0;
 }
 
 /*
- * Account for the records that are with the user, the first @copied bytes of
- * the @len in the buffer, and make what the others hold pending again.
- * Returns the bytes of the former, which end with a whole record.
+ * Make the HPTEs of those records pending again that have not reached the user,
+ * who has the first @copied bytes.  Takes these records out of @out.
  *
  * Context: r->lock is held.
  */
-static size_t hpt_reader_delivered(struct hpt_reader *r, size_t len,
-				   size_t copied)
+static void hpt_reader_undo(struct hpt_reader *r, struct kvmppc_hpt_records *out,
+			    size_t copied)
 {
-	struct kvm_get_htab_header *rec;
-	u64 valid = 0, invalid = 0;
+	struct kvm_get_htab_header *rec = out->buf;
 	struct kvmppc_hpt_hold hold;
-	size_t at, done;
+	size_t at, done = 0;
 
-	for (done = 0; done < len; done += hpt_record_size(rec)) {
-		rec = r->buf + done;
-		if (done + hpt_record_size(rec) > copied)
-			break;
-		valid += rec->n_valid;
-		invalid += rec->n_invalid;
+	while (done + hpt_record_size(rec) <= copied) {
+		done += hpt_record_size(rec);
+		rec = out->buf + done;
 	}
-	r->count.valid += valid;
-	r->count.invalid += invalid;
-	r->count.bytes += done;
-	/* There may be other readers, each with a lock of its own. */
-	atomic64_add(valid, &r->kvm->stat.hpt_entries_read);
-	if (done == len)
-		return done;
 
 	r->ops->hold(r->kvm, &hold, KVMPPC_HPT_NOINTR);
-	/* If the table is another one, all is pending anyway, or nothing is. */
-	if (r->generation == r->kvm->arch.hpt_watch.generation) {
-		rec = r->buf + done;
-		r->pos = rec->index;
-		for (at = done; at < len; at += hpt_record_size(rec)) {
-			rec = r->buf + at;
-			bitmap_set(r->pending, rec->index,
-				   rec->n_valid + rec->n_invalid);
-		}
+	for (at = done; at < out->len; at += hpt_record_size(rec)) {
+		unsigned long first, end, clear, stop;
+
+		rec = out->buf + at;
+		out->nr--;
+		out->nr_hptes -= rec->n_valid + rec->n_invalid;
+		/* If the table is another one, all is pending, or nothing is. */
+		if (r->generation != r->kvm->arch.hpt_watch.generation)
+			continue;
+		first = rec->index;
+		end = first + rec->n_valid + rec->n_invalid;
+		if (at == done)
+			r->pos = first;
+		/* Some may have changed, and be pending, since. */
+		clear = first;
+		for_each_clear_bitrange_from(clear, stop, r->pending, end)
+			r->nr_pending += stop - clear;
+		bitmap_set(r->pending, first, end - first);
 	}
 	r->ops->release(r->kvm, &hold, KVMPPC_HPT_NOINTR);
-	return done;
+	out->len = done;
 }
 
 /* Context: r->lock is held. */
@@ -446,6 +590,7 @@ static ssize_t hpt_read_iter(struct kiocb *iocb, struct iov_iter *to)
 	unsigned int pass;
 	ssize_t ret = 0;
 	size_t size;
+	int err = 0;
 
 	if (iov_iter_count(to) < HPT_MIN_READ)
 		return -EINVAL;
@@ -456,23 +601,32 @@ static ssize_t hpt_read_iter(struct kiocb *iocb, struct iov_iter *to)
 	pass = r->pass;
 	r->quiet = 0;
 	while ((size = iov_iter_count(to)) >= HPT_MIN_READ) {
-		ssize_t len, done;
+		struct kvmppc_hpt_records out = {
+			.buf = r->buf,
+			.size = min(size, HPT_BUF_SIZE),
+		};
+		unsigned long valid;
+		size_t copied;
 
-		len = hpt_reader_fill(r, min(size, HPT_BUF_SIZE));
+		err = hpt_reader_fill(r, &out);
 		pass = r->pass;
-		if (len < 0) {
-			if (!ret && len != -ENODATA)
-				ret = len == -EINTR ? -ERESTARTSYS : len;
+		if (err)
 			break;
+		copied = copy_to_iter(r->buf, out.len, to);
+		if (copied < out.len) {
+			hpt_reader_undo(r, &out, copied);
+			err = -EFAULT;
 		}
-		done = hpt_reader_delivered(r, len,
-					    copy_to_iter(r->buf, len, to));
-		ret += done;
-		if (done < len) {
-			if (!ret)
-				ret = -EFAULT;
+		ret += out.len;
+		valid = (out.len - out.nr * sizeof(struct kvm_get_htab_header)) /
+			sizeof(struct kvm_hpt_entry);
+		r->count.valid += valid;
+		r->count.invalid += out.nr_hptes - valid;
+		r->count.bytes += out.len;
+		/* There may be other readers, each with a lock of its own. */
+		atomic64_add(valid, &r->kvm->stat.hpt_entries_read);
+		if (err)
 			break;
-		}
 		if (r->pos == r->nr) {
 			bool over = ret || r->pass == 1 || r->quiet >= r->nr;
 
@@ -481,12 +635,14 @@ static ssize_t hpt_read_iter(struct kiocb *iocb, struct iov_iter *to)
 				break;
 		}
 		if (signal_pending(current)) {
-			if (!ret)
-				ret = -ERESTARTSYS;
+			err = -ERESTARTSYS;
 			break;
 		}
 	}
 
+	/* No table is no error: there is nothing in it. */
+	if (!ret && err && err != -ENODATA)
+		ret = err == -EINTR ? -ERESTARTSYS : err;
 	trace_kvm_hpt_read(r->id, pass, r->pos, r->count.valid - was.valid,
 			   r->count.invalid - was.invalid, ret);
 	mutex_unlock(&r->lock);
@@ -524,19 +680,6 @@ static void hpt_show_count(struct seq_file *m, const struct hpt_count *counting)
 	seq_printf(m, "hpt-bytes:\t%llu\n", count.bytes);
 }
 
-static unsigned long hpt_reader_count_pending(struct hpt_reader *r)
-{
-	unsigned long i, n, nr = 0;
-
-	for (i = 0; i < r->nr; i += HPT_STRETCH) {
-		n = min(HPT_STRETCH, r->nr - i);
-		/* Without the table lock: bits may come and go. */
-		nr += data_race(bitmap_weight(r->pending + BIT_WORD(i), n));
-		cond_resched();
-	}
-	return nr;
-}
-
 static void hpt_reader_show_fdinfo(struct seq_file *m, struct file *file)
 {
 	struct hpt_reader *r = file->private_data;
@@ -563,7 +706,8 @@ static void hpt_reader_show_fdinfo(struct seq_file *m, struct file *file)
 			pos = min(r->start_index, r->nr);
 			pending = r->nr;
 		} else if (there) {
-			pending = hpt_reader_count_pending(r);
+			/* Without the table lock: how many are there now? */
+			pending = data_race(r->nr_pending);
 		}
 	}
 
@@ -585,8 +729,10 @@ static int hpt_reader_release(struct inode *inode, struct file *file)
 	 */
 	if (r->pending) {
 		spin_lock(&kvm->arch.hpt_watch.lock);
-		list_del(&r->node);
+		list_del_rcu(&r->node);
 		spin_unlock(&kvm->arch.hpt_watch.lock);
+		/* Whoever has the table may have found it before that. */
+		synchronize_rcu_expedited();
 	}
 	atomic_dec(&kvm->arch.hpte_mod_interest);
 	vfree(r->pending);
@@ -829,13 +975,12 @@ static struct file *hpt_reader_open(struct kvm *kvm,
 	 * From here on, hpt_reader_release() cleans up.
 	 *
 	 * A change made by someone who has not seen our interest is not in
-	 * the log.  If he had the HPTE's lock before we look at the HPTE under
-	 * that lock, we see what he did, and whoever has it after us sees our
-	 * interest.  That leaves HPTEs which are found invalid without taking
-	 * the lock: wait until hypercalls that may be making them valid are
-	 * over.  On POWER8 that misses the vCPUs of other VMs that a core runs
-	 * along with those of its own, whose srcu only it holds: there a
-	 * hypercall would have to last from here to the end of the first pass.
+	 * the log, and HPTEs may be read without their lock: wait for those
+	 * who are at it, hypercalls, page faults and mmu notifiers, which hold
+	 * kvm->srcu.  Others hold the table lock.  On POWER8 that misses the
+	 * vCPUs of other VMs that a core runs along with those of its own, whose
+	 * srcu only it holds: there a hypercall would have to last from here
+	 * until the first pass comes to its HPTE.
 	 */
 	kvm_get_kvm(kvm);
 	atomic_inc(&kvm->arch.hpte_mod_interest);

@@ -401,6 +401,7 @@ static int hpt_pr_hold(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 	else if (mutex_lock_interruptible(&kvm->arch.hpt_mutex))
 		return -EINTR;
 	hold->nr = kvm->arch.hpt.virt ? kvmppc_hpt_npte(&kvm->arch.hpt) : 0;
+	hold->changes = kvm->arch.hpt.changes;
 	return 0;
 }
 
@@ -410,49 +411,69 @@ static void hpt_pr_unhold(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 	mutex_unlock(&kvm->arch.hpt_mutex);
 }
 
-static void hpt_pr_harvest(struct kvm *kvm, unsigned long first,
-			   unsigned long end)
+static bool hpt_pr_valid(struct kvm *kvm, unsigned long index)
 {
-	unsigned long *changes = kvm->arch.hpt.changes;
-	unsigned long i;
-
-	for (i = first; (i = find_next_bit(changes, end, i)) < end; i++) {
-		__clear_bit(i, changes);
-		kvmppc_hpt_changed(kvm, i);
-	}
+	return kvmppc_hpt_pr_hpte(kvm, index)[0] & cpu_to_be64(HPTE_V_VALID);
 }
 
-static bool hpt_pr_valid(struct kvm *kvm, unsigned long index, bool bolted)
+static __always_inline int hpt_pr_peek(struct kvm *kvm, unsigned long index,
+				       struct kvm_hpt_entry *hpte)
 {
-	const u64 want = HPTE_V_VALID | (bolted ? HPTE_V_BOLTED : 0);
+	__be64 *hptep = kvmppc_hpt_pr_hpte(kvm, index);
 
-	return !(~kvmppc_hpt_pr_hpte(kvm, index)[0] & cpu_to_be64(want));
+	hpte->v = hptep[0];
+	hpte->r = hptep[1];
+	return !!(hptep[0] & cpu_to_be64(HPTE_V_VALID));
 }
 
-static unsigned long hpt_pr_get_valid(struct kvm *kvm, unsigned long first,
-				      unsigned long n, bool bolted,
-				      struct kvm_hpt_entry *hptes)
+static unsigned long hpt_pr_sweep(struct kvm *kvm,
+				  struct kvmppc_hpt_records *out,
+				  unsigned long first, unsigned long end)
 {
-	unsigned long i;
-
-	for (i = 0; i < n && hpt_pr_valid(kvm, first + i, bolted); i++) {
-		__be64 *hptep = kvmppc_hpt_pr_hpte(kvm, first + i);
-
-		hptes[i].v = hptep[0];
-		hptes[i].r = hptep[1];
-	}
-	return i;
+	return kvmppc_hpt_sweep(kvm, kvm->arch.hpt.changes, out, first, end,
+				hpt_pr_peek);
 }
 
-static unsigned long hpt_pr_count_invalid(struct kvm *kvm, unsigned long first,
-					  unsigned long n, bool bolted)
+static bool hpt_pr_look(struct kvm *kvm, unsigned long index, bool bolted,
+			struct kvm_hpt_entry *hpte)
 {
+	return hpt_pr_peek(kvm, index, hpte) &&
+	       (!bolted || hpte->v & cpu_to_be64(HPTE_V_BOLTED));
+}
+
+static unsigned long hpt_pr_skip(struct kvm *kvm, unsigned long first,
+				 unsigned long n)
+{
+	const __be64 *p = kvmppc_hpt_pr_hpte(kvm, first);
 	unsigned long i;
 
-	for (i = 0; i < n; i++)
-		if (hpt_pr_valid(kvm, first + i, bolted))
+	/* Eight at a time */
+	for (i = 0; i + 8 <= n; i += 8, p += 16)
+		if ((p[0] | p[2] | p[4] | p[6] | p[8] | p[10] | p[12] | p[14]) &
+		    cpu_to_be64(HPTE_V_VALID))
 			break;
+	for (; i < n && !(p[0] & cpu_to_be64(HPTE_V_VALID)); i++)
+		p += 2;
 	return i;
+}
+
+static __always_inline void
+hpt_pr_copy(struct kvmppc_hpt_view *view, const __be64 *hptep, __be64 v,
+	    __be64 flip, __be64 *to)
+{
+	to[-1] = v;
+	to[0] = hptep[1];
+}
+
+static unsigned long hpt_pr_emit(struct kvm *kvm, struct kvmppc_hpt_records *out,
+				 unsigned long first, unsigned long n)
+{
+	struct kvmppc_hpt_view view = {
+		.hptes = kvmppc_hpt_pr_hpte(kvm, 0),
+		.there = cpu_to_be64(HPTE_V_VALID),
+	};
+
+	return kvmppc_hpt_emit(&view, out, first, n, hpt_pr_copy);
 }
 
 static int hpt_pr_put_valid(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
@@ -467,7 +488,7 @@ static int hpt_pr_put_valid(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 			return -EINVAL;
 
 	for (i = 0; i < n; i++) {
-		if (hpt_pr_valid(kvm, first + i, false))
+		if (hpt_pr_valid(kvm, first + i))
 			hpt_pr_flush(kvm, first + i);
 		kvmppc_hpt_pr_set(kvm, first + i, be64_to_cpu(hptes[i].v),
 				  be64_to_cpu(hptes[i].r));
@@ -482,7 +503,7 @@ static void hpt_pr_put_invalid(struct kvm *kvm, unsigned long first,
 	unsigned long i;
 
 	for (i = first; i < first + n; i++) {
-		if (hpt_pr_valid(kvm, i, false)) {
+		if (hpt_pr_valid(kvm, i)) {
 			hpt_pr_flush(kvm, i);
 			kvmppc_hpt_pr_set(kvm, i, 0, 0);
 		}
@@ -494,9 +515,10 @@ const struct kvmppc_hpt_ops kvmppc_hpt_pr_ops = {
 	.name		= "pr",
 	.hold		= hpt_pr_hold,
 	.release	= hpt_pr_unhold,
-	.harvest	= hpt_pr_harvest,
-	.get_valid	= hpt_pr_get_valid,
-	.count_invalid	= hpt_pr_count_invalid,
+	.sweep		= hpt_pr_sweep,
+	.look		= hpt_pr_look,
+	.skip		= hpt_pr_skip,
+	.emit		= hpt_pr_emit,
 	.put_valid	= hpt_pr_put_valid,
 	.put_invalid	= hpt_pr_put_invalid,
 };

@@ -39,7 +39,7 @@
 /* Known of book3s_hpt_fd.c: HPT_BUF_SIZE, which no record read crosses ... */
 #define CHUNK		SZ_64K
 /* ... and HPT_STRETCH, after which the table is given up for a moment. */
-#define STRETCH		4096UL
+#define STRETCH		16384UL
 
 /* The largest read or write here, and what is looked at behind a read. */
 #define BUF_SIZE	SZ_4M
@@ -55,7 +55,7 @@
 
 /* What the flavour is being asked for. */
 enum call {
-	AT_HOLD, AT_RELEASE, AT_HARVEST, AT_GET, AT_COUNT, AT_PUT,
+	AT_HOLD, AT_RELEASE, AT_HARVEST, AT_LOOK, AT_SKIP, AT_EMIT, AT_PUT,
 };
 
 struct fake;
@@ -165,6 +165,7 @@ static int fake_hold(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 	f->nr_put = 0;
 	f->put_end = ULONG_MAX;
 	hold->nr = f->nr;
+	hold->changes = f->log;
 	hold->mmu_ready = 12345;
 	return 0;
 }
@@ -181,20 +182,25 @@ static void fake_release(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 	fake_call(f, AT_RELEASE, 0);
 }
 
-static void fake_harvest(struct kvm *kvm, unsigned long first,
-			 unsigned long end)
+static void fake_follow(struct kvm *kvm, unsigned long first,
+			unsigned long end)
 {
 	struct fake *f = to_fake(kvm);
-	unsigned long i;
 
 	if (!fake_in_range(f, first, end - first))
 		return;
 	fake_require(f, end - first <= STRETCH, "harvested for too long");
 	fake_call(f, AT_HARVEST, first);
-	for (i = first; (i = find_next_bit(f->log, end, i)) < end; i++) {
-		__clear_bit(i, f->log);
-		kvmppc_hpt_changed(kvm, i);
-	}
+}
+
+/* By then they are to be out of the log. */
+static void fake_await(struct kvm *kvm, unsigned long word, unsigned long bits)
+{
+	struct fake *f = to_fake(kvm);
+
+	if (fake_in_range(f, word * BITS_PER_LONG, 1))
+		fake_require(f, bits && !(f->log[word] & bits),
+			     "told of a change that was not taken");
 }
 
 /* An HPTE as a reader is to see it: all zeroes if that is as an invalid one. */
@@ -218,45 +224,88 @@ static void model_changed(struct fake *f, unsigned long index)
 			__set_bit(index, r->pending);
 }
 
-static unsigned long fake_get_valid(struct kvm *kvm, unsigned long first,
-				    unsigned long n, bool bolted,
-				    struct kvm_hpt_entry *hptes)
+static bool fake_look(struct kvm *kvm, unsigned long index, bool bolted,
+		      struct kvm_hpt_entry *hpte)
+{
+	struct fake *f = to_fake(kvm);
+
+	if (!fake_in_range(f, index, 1))
+		return false;
+	fake_call(f, AT_LOOK, index);
+	if (__test_and_clear_bit(index, f->touched)) {
+		f->hptes[index].r |= cpu_to_be64(HPTE_R_R);
+		kvmppc_hpt_changed(kvm, index);
+		model_changed(f, index);
+	}
+	*hpte = fake_view(f, index, bolted);
+	return hpte->v;
+}
+
+/* What has been touched is not to be had this way, nor what changes now. */
+static __always_inline int fake_peek(struct kvm *kvm, unsigned long index,
+				     struct kvm_hpt_entry *hpte)
+{
+	struct fake *f = to_fake(kvm);
+
+	fake_call(f, AT_LOOK, index);
+	if (test_bit(index, f->touched) || test_bit(index, f->log))
+		return -EAGAIN;
+	*hpte = fake_view(f, index, false);
+	return !!hpte->v;
+}
+
+static unsigned long fake_sweep(struct kvm *kvm, struct kvmppc_hpt_records *out,
+				unsigned long first, unsigned long end)
+{
+	struct fake *f = to_fake(kvm);
+
+	if (!fake_in_range(f, first, end - first))
+		return first;
+	fake_require(f, end - first <= STRETCH, "swept for too long");
+	return kvmppc_hpt_sweep(kvm, f->log, out, first, end, fake_peek);
+}
+
+static unsigned long fake_skip(struct kvm *kvm, unsigned long first,
+			       unsigned long n)
 {
 	struct fake *f = to_fake(kvm);
 	unsigned long i;
 
 	if (!fake_in_range(f, first, n))
 		return 0;
-	fake_call(f, AT_GET, first);
-	for (i = 0; i < n; i++) {
-		struct kvm_hpt_entry hpte;
-
-		if (__test_and_clear_bit(first + i, f->touched)) {
-			f->hptes[first + i].r |= cpu_to_be64(HPTE_R_R);
-			kvmppc_hpt_changed(kvm, first + i);
-			model_changed(f, first + i);
-		}
-		hpte = fake_view(f, first + i, bolted);
-		if (!hpte.v)
+	fake_call(f, AT_SKIP, first);
+	for (i = 0; i < n; i++)
+		if (fake_view(f, first + i, false).v)
 			break;
-		hptes[i] = hpte;
-	}
 	return i;
 }
 
-static unsigned long fake_count_invalid(struct kvm *kvm, unsigned long first,
-					unsigned long n, bool bolted)
+static __always_inline void fake_copy(struct kvmppc_hpt_view *view,
+				      const __be64 *hptep, __be64 v,
+				      __be64 flip, __be64 *to)
+{
+	to[-1] = v;
+	to[0] = hptep[1];
+}
+
+/* What has been touched is not to be had this way. */
+static unsigned long fake_emit(struct kvm *kvm, struct kvmppc_hpt_records *out,
+			       unsigned long first, unsigned long n)
 {
 	struct fake *f = to_fake(kvm);
-	unsigned long i;
+	struct kvmppc_hpt_view view = {
+		.hptes = f->hptes,
+		.there = cpu_to_be64(VALID),
+	};
 
 	if (!fake_in_range(f, first, n))
 		return 0;
-	fake_call(f, AT_COUNT, first);
-	for (i = 0; i < n; i++)
-		if (fake_view(f, first + i, bolted).v)
-			break;
-	return i;
+	fake_require(f, MIN_READ <= out->size - out->len,
+		     "called without room for an HPTE");
+	fake_call(f, AT_EMIT, first);
+	if (find_next_bit(f->touched, first + n, first) < first + n)
+		return 0;
+	return kvmppc_hpt_emit(&view, out, first, n, fake_copy);
 }
 
 static void fake_changed(struct fake *f, unsigned long index)
@@ -320,9 +369,12 @@ static const struct kvmppc_hpt_ops fake_ops = {
 	.name		= "fake",
 	.hold		= fake_hold,
 	.release	= fake_release,
-	.harvest	= fake_harvest,
-	.get_valid	= fake_get_valid,
-	.count_invalid	= fake_count_invalid,
+	.follow		= fake_follow,
+	.await		= fake_await,
+	.sweep		= fake_sweep,
+	.look		= fake_look,
+	.skip		= fake_skip,
+	.emit		= fake_emit,
 	.put_valid	= fake_put_valid,
 	.put_invalid	= fake_put_invalid,
 };
@@ -1794,7 +1846,7 @@ static void test_read_stale_under_way(struct kunit *test)
 		fake_arm(f, hook_replace, AT_HOLD, 1 + after);
 		KUNIT_EXPECT_EQ(test,
 				kernel_read(r->file, f->got, BUF_SIZE, NULL),
-				after < 2 ? CHUNK - 8 : 2 * (CHUNK - 8));
+				(after + 1) * (CHUNK - 8));
 		KUNIT_EXPECT_NULL(test, f->hook);
 		KUNIT_EXPECT_EQ(test, kernel_read(r->file, f->got, 100, NULL),
 				-ESTALE);
@@ -2727,8 +2779,9 @@ static void test_fdinfo_reader(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), 0);
 	expect_reader(r, "current", 11, 3, 0, 0, 10, 85, 184);
 
-	/* A change, when somebody has found it. */
+	/* A change, when somebody has found it, which this one makes hard. */
 	fake_set_range(f, 50, 53, VALID);
+	__set_bit(50, f->touched);
 	expect_reader(r, "current", 11, 3, 0, 0, 10, 85, 184);
 	KUNIT_EXPECT_EQ(test, reader_read(r, MIN_READ), MIN_READ);
 	expect_reader(r, "current", 11, 3, 51, 2, 11, 85, 208);

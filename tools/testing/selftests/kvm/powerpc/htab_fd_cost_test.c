@@ -69,7 +69,7 @@ TEST_F(htab, cost_of_first_pass)
 		;
 	begin = cost_now(cost) - begin;
 	ASSERT_EQ(0, n);
-	COST_IS_UNDER(100, 67, begin, self->vm.npte, "first pass, half full, an HPTE");
+	COST_IS_UNDER(50, 35, begin, self->vm.npte, "first pass, half full, an HPTE");
 }
 
 /* Fault 8: mainline looks at each entry to find that none has changed */
@@ -87,7 +87,7 @@ TEST_F(htab, cost_of_unchanged_pass)
 	begin = cost_now(cost);
 	ASSERT_EQ(0, xread(self->reader, self->buf, HTAB_QEMU_BUF));
 	begin = cost_now(cost) - begin;
-	COST_IS_UNDER(1, 0.36, begin, self->vm.npte, "unchanged pass, an HPTE");
+	COST_IS_UNDER(0.10, 0.10, begin, self->vm.npte, "unchanged pass, an HPTE");
 }
 
 TEST_F(htab, cost_of_few_changes)
@@ -111,7 +111,7 @@ TEST_F(htab, cost_of_few_changes)
 	ASSERT_LE(0, n);
 	ASSERT_EQ(0, model_replay(&self->got, self->buf, n));
 	EXPECT_EQ(100, self->got.valid);
-	COST_IS_UNDER(1, 0.5, begin, self->vm.npte, "pass over 100 changes, an HPTE");
+	COST_IS_UNDER(0.5, 0.4, begin, self->vm.npte, "pass over 100 changes, an HPTE");
 }
 
 /* Fault 10: mainline has a H_ENTER and two get_user() for each */

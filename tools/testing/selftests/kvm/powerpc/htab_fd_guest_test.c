@@ -301,6 +301,33 @@ TEST_F(htab, r_and_c_then_protect)
 	EXPECT_EQ(0x200, self->got.hpte[index].r & HPTE_R_KEY);
 }
 
+/* Nor when nobody looked at all: he who comes after write access is gone sees C */
+TEST_F(htab, c_before_write_access_is_taken_away)
+{
+	struct hpte e;
+	int index;
+
+	GUEST();
+	READER();
+	DRAIN(&self->got, self->reader);
+	index = model_vrma(&self->got, GUEST_DATA);
+	ASSERT_LE(0, index);
+	e = self->got.hpte[index];
+	ASSERT_EQ(0, close(self->reader));
+
+	HCALL(H_REMOVE, 0, index, 0, 0);
+	/* In the same HPTEG, but where no entry has been followed before */
+	do {
+		index = index % 8 ? index - 1 : index + 7;
+	} while (self->got.hpte[index].v);
+	HCALL(H_ENTER, H_EXACT, index, e.v, e.r & ~HPTE_R_C);
+	GUEST_STORES(GUEST_DATA, 5);
+	HCALL(H_PROTECT, 0x3, index, 0, 0);
+	READER();
+	DRAIN(&self->want, self->reader);
+	EXPECT_EQ(e.r | 0x3, self->want.hpte[index].r);
+}
+
 TEST_F(htab, write_while_vcpu_runs)
 {
 	struct guest_thread t = {
