@@ -20,6 +20,8 @@ help:
 #:   make soak          seeded tests with one seed after the other; MINUTES=60,
 #:                      MACHINE=pseries9, HTAB_SEED=0x... repeats one
 #:   make check-base    the tests of the interface, against the unpatched kernel
+#:   make bench         what it costs, ours and the unpatched kernel side by side;
+#:                      MACHINES="powernv8 powernv9:4k-le" ORDERS="20 24 28"
 #:   make shell         a shell in a booted host, MACHINE=powernv8, powernv9,
 #:                      powernv9-hash, powernv10, pseries8 or pseries9
 #:
@@ -79,6 +81,9 @@ soak: fetch kernel selftests
 check-base: fetch
 	@lab/check-base
 
+bench: fetch tree
+	@lab/bench
+
 clean:
 	rm -rf out
 
@@ -86,4 +91,4 @@ distclean: clean
 	@echo "The cache: rm -rf $(CACHE)"
 
 .PHONY: help setup fetch tree refresh series check-series kernel selftests shell \
-	demo check soak check-base clean distclean
+	demo check soak check-base bench clean distclean

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * More that the guest of htab.h can do, for pr_fixes_test: code that a vCPU
- * is sent to by its PC, and that comes back to where the guest waits.
+ * More that the guest of htab.h can do, for pr_fixes_test and htab_fd_bench:
+ * code that a vCPU is sent to by its PC, and that comes back to where the guest
+ * waits.
  */
 #ifndef SELFTEST_KVM_POWERPC_PR_GUEST_H
 #define SELFTEST_KVM_POWERPC_PR_GUEST_H
@@ -131,6 +132,39 @@ __asm__("	.pushsection .rodata\n"
 	"	sc	1\n"
 	"pr_guest_spin:\n"
 	"	b	pr_guest_spin\n"
+	/*
+	 * For htab_fd_bench, under HV as well: r4 times H_ENTER of what r7 and r8
+	 * say, and H_REMOVE, at index r5 and each r6 after it. What they returned
+	 * comes to r4, all in one.
+	 */
+	"pr_guest_pairs:\n"
+	"	lis	13, 0x7fff\n"	/* no decrementer for a while */
+	"	mtdec	13\n"
+	"	mr	14, 4\n"
+	"	mr	15, 5\n"
+	"	mr	16, 6\n"
+	"	mr	17, 7\n"
+	"	mr	18, 8\n"
+	"	li	19, 0\n"
+	"1:	cmpdi	14, 0\n"
+	"	beq	2f\n"
+	"	li	3, 0x08\n"
+	"	li	4, 0\n"
+	"	mr	5, 15\n"
+	"	mr	6, 17\n"
+	"	mr	7, 18\n"
+	"	sc	1\n"
+	"	or	19, 19, 3\n"
+	"	li	3, 0x04\n"
+	"	mr	5, 4\n"	/* where H_ENTER has put it */
+	"	li	4, 0\n"
+	"	li	6, 0\n"
+	"	sc	1\n"
+	"	or	19, 19, 3\n"
+	"	add	15, 15, 16\n"
+	"	addi	14, 14, -1\n"
+	"	b	1b\n"
+	"2:	mr	4, 19\n"
 	"pr_guest_done:\n"
 	"	li	12, 0\n"
 	"	trap\n"		/* replaced: to GUEST_CODE */
@@ -139,7 +173,7 @@ __asm__("	.pushsection .rodata\n"
 
 extern const char pr_guest_start[], pr_guest_end[];
 extern const char pr_guest_tlbie[], pr_guest_tar[], pr_guest_slbmte[], pr_guest_slbmf[];
-extern const char pr_guest_dcbz[], pr_guest_sweep[], pr_guest_dec[];
+extern const char pr_guest_dcbz[], pr_guest_sweep[], pr_guest_dec[], pr_guest_pairs[];
 extern const char pr_guest_remap[], pr_guest_check[], pr_guest_cede[], pr_guest_spin[];
 extern const char pr_guest_retry[], pr_guest_retry_end[];
 extern const char pr_guest_syscalls[], pr_guest_handler[], pr_guest_handler_end[];
@@ -154,7 +188,7 @@ static inline void load_code(struct htab_vm *vm, uint64_t addr, const char *star
 
 	memcpy(inst, start, end - start);
 	for (i = 0; i < (end - start) / sizeof(*inst); i++) {
-		if (inst[i] == INST_SC_1)
+		if (vm->type == KVM_VM_PPC_PR && inst[i] == INST_SC_1)
 			inst[i] = INST_SC_1_PR;
 		if (inst[i] == INST_TRAP)
 			inst[i] = INST_TO_GUEST;
