@@ -429,9 +429,10 @@ static bool hpt_reader_is_alone(struct hpt_reader *r)
 {
 	struct list_head *readers = &r->kvm->arch.hpt_watch.readers;
 
+	if (r->nr_pending || r->bolted)
+		return false;
 	/* Without the list's lock: others may go meanwhile, but not come. */
-	return !r->nr_pending && !r->bolted &&
-	       data_race(readers->next == &r->node &&
+	return data_race(readers->next == &r->node &&
 			 readers->prev == &r->node);
 }
 

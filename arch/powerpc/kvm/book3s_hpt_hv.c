@@ -11,10 +11,10 @@
  * lock (note_hpte_modification()).
  *
  * A harvest takes bits from the log, waits until none of their HPTEs is locked,
- * and looks at HPTEs after that; a sweep puts the bit of one that is locked back.  The barrier before the bit in
- * kvmppc_hpt_log_change() orders the lock before the bit: who finds the bit set
- * finds the HPTE locked, or as it is after the change.  A bit that is set later
- * is for the next harvest.
+ * and looks at HPTEs after that; a sweep puts the bit of one that is locked
+ * back.  The barrier before the bit in kvmppc_hpt_log_change() orders the lock
+ * before the bit: who finds the bit set finds the HPTE locked, or as it is after
+ * the change.  A bit that is set later is for the next harvest.
  *
  * The hardware sets R and C without telling anyone.  Therefore HPTEs to which
  * it still may add one of them are kept in a bitmap of their own, hpt.unsettled,
@@ -180,13 +180,14 @@ static bool hpt_hv_unchanged(struct kvm *kvm, unsigned long index)
 
 	if (v & HPTE_V_HVLOCK || !(v & (HPTE_V_VALID | HPTE_V_ABSENT)))
 		return false;
-	/* In this order, since R and C move from hptep[1] to guest_rpte. */
+	/* First whether it is locked, then the rest. */
 	smp_rmb();
 	hr = be64_to_cpu(READ_ONCE(hptep[1]));
+	/* R and C move from here to there. */
 	smp_rmb();
 	r = READ_ONCE(kvm->arch.hpt.rev[index].guest_rpte);
+	/* Has somebody made it absent meanwhile, who moves them? */
 	smp_rmb();
-	/* Nobody has made it absent meanwhile. */
 	if (READ_ONCE(hptep[0]) != was)
 		return false;
 	return hpt_hv_unsettled(r) && !hpt_hv_new_rc(v, hr, r);
@@ -292,9 +293,11 @@ static __always_inline int hpt_hv_peek(struct kvm *kvm, unsigned long index,
 
 	if (!(v & cpu_to_be64(HPT_HV_THERE)))
 		return 0;
+	/* First whether it is locked, then the rest, ... */
 	smp_rmb();
 	hr = READ_ONCE(hptep[1]);
 	r = READ_ONCE(kvm->arch.hpt.rev[index].guest_rpte);
+	/* ... and then the log. */
 	smp_rmb();
 	if (v & cpu_to_be64(HPTE_V_HVLOCK) ||
 	    test_bit(index, kvm->arch.hpt.changes) ||
@@ -380,6 +383,7 @@ static bool hpt_hv_settle(struct kvm *kvm, const struct kvmppc_hpt_view *view,
 {
 	/* First the HPTEs, then the log: see the top of the file. */
 	smp_rmb();
+	/* Others set bits meanwhile, and may do so after this, too. */
 	if (data_race(find_next_bit(kvm->arch.hpt.changes, first + n, first)) <
 	    first + n)
 		return false;

@@ -17,7 +17,11 @@
 #include <getopt.h>
 #include <stdarg.h>
 #include <sys/syscall.h>
+#include <linux/compiler.h>
 #include <linux/perf_event.h>
+
+/* Of kselftest_harness.h, which the header rests on: there are no tests here */
+static int __maybe_unused test_harness_run(int argc, char **argv);
 
 #include "pr_guest.h"
 
