@@ -68,6 +68,7 @@
 #include <kunit/visibility.h>
 
 #include "book3s_hpt.h"
+#include "book3s_hpt_records.h"
 
 #define CREATE_TRACE_POINTS
 #include "trace_hpt.h"

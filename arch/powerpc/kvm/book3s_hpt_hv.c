@@ -54,6 +54,7 @@
 #include <asm/kvm_ppc.h>
 
 #include "book3s_hpt.h"
+#include "book3s_hpt_records.h"
 
 /* An HPTE that was replaced, until its successor is certain. */
 struct hpt_hv_replaced {

@@ -28,6 +28,7 @@
 
 #include "book3s.h"
 #include "book3s_hpt.h"
+#include "book3s_hpt_records.h"
 
 static bool hpt_pr_order_ok(u32 order)
 {

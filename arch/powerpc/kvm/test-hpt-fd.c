@@ -31,6 +31,7 @@
 #include <asm/book3s/64/mmu-hash.h>
 
 #include "book3s_hpt.h"
+#include "book3s_hpt_records.h"
 
 #define HEADER_SIZE	sizeof(struct kvm_get_htab_header)
 #define ENTRY_SIZE	sizeof(struct kvm_hpt_entry)
