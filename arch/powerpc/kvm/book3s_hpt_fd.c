@@ -38,8 +38,8 @@
  *	@nr_pending, @generation and @lineage.  PR accesses a table that is in the memory
  *	of userspace under it.
  *  what the flavour needs for an HPTE
- *	HV: kvm->srcu, the HPTE's lock bit or kvm->mmu_lock, the rmap chain's
- *	lock.
+ *	HV: kvm->srcu, the HPTE's lock bit or kvm->mmu_lock (which gives a
+ *	writer all HPTEs), the rmap chain's lock.
  *	PR: kvm->mmu_lock, to flush its shadow HPTEs.
  *  kvm->arch.hpt_watch.lock
  *	Protects changes of the list of readers that are to be told of changes.
@@ -208,6 +208,17 @@ void kvmppc_hpt_changed(struct kvm *kvm, unsigned long index)
 }
 EXPORT_SYMBOL_GPL(kvmppc_hpt_changed);
 
+/* Make what has changed in word @i of the log pending for every reader. */
+static noinline void hpt_harvest_word(struct hpt_reader *r,
+				      struct kvmppc_hpt_hold *hold, unsigned long i)
+{
+	unsigned long bits = xchg_acquire(&hold->changes[i], 0);
+
+	if (r->ops->await)
+		r->ops->await(r->kvm, i, bits);
+	hpt_changed(r->kvm, i, bits);
+}
+
 /*
  * Make the HPTEs @first to @end - 1 that have changed since the last harvest
  * pending for every reader, along with their neighbours in a word of the log.
@@ -220,13 +231,8 @@ static void hpt_reader_harvest(struct hpt_reader *r,
 {
 	unsigned long words = BITS_TO_LONGS(end), i = BIT_WORD(first);
 
-	for (; (i = kvmppc_hpt_next_word(hold->changes, i, words)) < words; i++) {
-		unsigned long bits = xchg_acquire(&hold->changes[i], 0);
-
-		if (r->ops->await)
-			r->ops->await(r->kvm, i, bits);
-		hpt_changed(r->kvm, i, bits);
-	}
+	for (; (i = kvmppc_hpt_next_word(hold->changes, i, words)) < words; i++)
+		hpt_harvest_word(r, hold, i);
 }
 
 /*
@@ -236,7 +242,8 @@ static void hpt_reader_harvest(struct hpt_reader *r,
  *
  * Context: the table is held.
  */
-static int hpt_reader_bind(struct hpt_reader *r, struct kvmppc_hpt_hold *hold)
+static noinline int hpt_reader_rebind(struct hpt_reader *r,
+				      struct kvmppc_hpt_hold *hold)
 {
 	struct kvm_hpt_watch *watch = &r->kvm->arch.hpt_watch;
 	unsigned long *pending;
@@ -245,8 +252,6 @@ static int hpt_reader_bind(struct hpt_reader *r, struct kvmppc_hpt_hold *hold)
 
 	if (!hold->nr)
 		return -ENODATA;
-	if (r->pending && r->generation == watch->generation)
-		return 0;
 	if (r->pending && r->lineage != watch->lineage)
 		return -ESTALE;
 
@@ -290,6 +295,15 @@ static int hpt_reader_bind(struct hpt_reader *r, struct kvmppc_hpt_hold *hold)
 		spin_unlock(&watch->lock);
 	}
 	return 0;
+}
+
+/* The same, at no cost if there is nothing to be done, as there mostly is not. */
+static int hpt_reader_bind(struct hpt_reader *r, struct kvmppc_hpt_hold *hold)
+{
+	/* No table comes or goes without another generation. */
+	if (r->pending && r->generation == r->kvm->arch.hpt_watch.generation)
+		return 0;
+	return hpt_reader_rebind(r, hold);
 }
 
 /*
@@ -482,7 +496,6 @@ static bool hpt_reader_gather(struct hpt_reader *r, struct kvmppc_hpt_hold *hold
  */
 static int hpt_reader_fill(struct hpt_reader *r, struct kvmppc_hpt_records *out)
 {
-	const struct kvmppc_hpt_records empty = *out;
 	unsigned long ahead = HPT_STRETCH;
 	u64 generation = r->generation;
 	struct kvmppc_hpt_hold hold;
@@ -506,20 +519,24 @@ static int hpt_reader_fill(struct hpt_reader *r, struct kvmppc_hpt_records *out)
 		if (generation != r->generation) {
 			/* What was gathered is of a table that is no more. */
 			generation = r->generation;
-			*out = empty;
+			*out = (struct kvmppc_hpt_records) {
+				.buf = out->buf,
+				.size = out->size,
+			};
 		}
 
 		end = min(round_down(r->pos, HPT_STRETCH) + HPT_STRETCH, r->nr);
 		next = r->pos;
-		if (r->nr_pending)
+		if (r->nr_pending && next < end && !test_bit(next, r->pending))
 			next = find_next_bit(r->pending, end, next);
 		end = min(end, round_up(next + ahead, BITS_PER_LONG));
 		ahead = min(2 * ahead, HPT_STRETCH);
 		full = hpt_reader_gather(r, &hold, end, out);
 		r->ops->release(r->kvm, &hold, 0);
-
+		if (full || r->pos == r->nr)
+			break;
 		cond_resched();
-	} while (!full && r->pos < r->nr && !signal_pending(current));
+	} while (!signal_pending(current));
 
 	if (!out->len && r->pos < r->nr)
 		return -ERESTARTSYS;
@@ -640,6 +657,7 @@ static ssize_t hpt_read_iter(struct kiocb *iocb, struct iov_iter *to)
 			err = -ERESTARTSYS;
 			break;
 		}
+		cond_resched();
 	}
 
 	/* No table is no error: there is nothing in it. */
@@ -839,7 +857,6 @@ static size_t hpt_writer_drain(struct hpt_writer *w, const void *buf,
 	w->kvm->stat.hpt_entries_written += valid;
 
 	w->ops->release(w->kvm, &hold, KVMPPC_HPT_WRITE);
-	cond_resched();
 	return done;
 }
 
@@ -889,20 +906,23 @@ static ssize_t hpt_write_iter(struct kiocb *iocb, struct iov_iter *from)
 		size_t len = copy_from_iter(w->buf, size, from);
 		size_t done = 0, n;
 
-		do {
+		for (;;) {
 			n = hpt_writer_drain(w, w->buf + done, len - done, &err);
 			done += n;
 			if (!err && signal_pending(current))
 				err = -ERESTARTSYS;
-		} while (n && !err);
-
+			if (!n || done == len || err)
+				break;
+			cond_resched();
+		}
 		iov_iter_revert(from, len - done);
 		ret += done;
 		if (!err && !done)
 			err = len < size ? -EFAULT :
 			      hpt_writer_grow(w, len, iov_iter_count(from) - len);
-		if (err)
+		if (err || !iov_iter_count(from))
 			break;
+		cond_resched();
 	}
 
 	if (!ret && err)

@@ -6,7 +6,7 @@
  * from two software bits of the host's, in the HPT that the hardware uses; its
  * second in rev[].guest_rpte, to which the R and C bits that the hardware has
  * set in the HPT since must be added.  Whoever changes that view holds the
- * HPTE's lock bit.  If someone reads the table (hpte_mod_interest), he then
+ * HPTE's lock bit, or all HPTEs, see hpt_hv_enter().  If someone reads the table (hpte_mod_interest), he then
  * sets the HPTE's bit in the change log, hpt.changes, before he gives up the
  * lock (note_hpte_modification()).
  *
@@ -43,23 +43,29 @@
  */
 
 #include <linux/bitops.h>
+#include <linux/err.h>
+#include <linux/irqflags.h>
 #include <linux/kvm_host.h>
 #include <linux/preempt.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/spinlock.h>
 #include <linux/srcu.h>
-#include <asm/hvcall.h>
 #include <asm/kvm_book3s.h>
 #include <asm/kvm_book3s_64.h>
 #include <asm/kvm_ppc.h>
+#include <asm/pte-walk.h>
 
 #include "book3s_hpt.h"
 #include "book3s_hpt_records.h"
 
+/* HPTEs that are entered under one hold of mmu_lock, which mmu notifiers want */
+#define HPT_HV_BATCH	64UL
+
 /* An HPTE that was replaced, until its successor is certain. */
 struct hpt_hv_replaced {
 	unsigned long index;
-	unsigned long hpte[2];
+	struct kvm_hpt_entry hpte;
 };
 
 static __be64 *hpt_hv_hpte(struct kvm *kvm, unsigned long index)
@@ -444,57 +450,237 @@ static unsigned long hpt_hv_skip(struct kvm *kvm, unsigned long first,
 	return i;
 }
 
-/* H_ENTER with H_EXACT, into an HPTE that is not valid. */
-static long hpt_hv_enter(struct kvm *kvm, unsigned long index,
-			 unsigned long v, unsigned long r)
-{
-	unsigned long at;
-	long ret;
+/* What the host's page tables have for the last address that was asked for */
+struct hpt_hv_walk {
+	unsigned long hva;
+	pte_t *ptep;
+	unsigned int shift;	/* 0 if it is no huge page */
+};
 
-	preempt_disable();
-	ret = kvmppc_do_h_enter(kvm, H_EXACT, index, v, r, kvm->mm->pgd, false,
-				&at);
-	preempt_enable();
-	return ret;
+/*
+ * find_kvm_host_pte(), but without a walk if the last address was in the same
+ * huge page or table.  What maps memory of the guest stays as it is as long as
+ * mmu_lock is held, since an mmu notifier, which needs it, comes before any
+ * change.  A table that no longer does is not freed as long as interrupts are
+ * off, see find_linux_pte().
+ *
+ * Context: mmu_lock is held, and interrupts are off, since @walk was cleared.
+ */
+static __always_inline pte_t *hpt_hv_host_pte(struct kvm *kvm,
+					      struct hpt_hv_walk *walk,
+					      unsigned long hva)
+{
+	unsigned long unit = walk->shift ?: PMD_SHIFT;
+
+	if (!walk->ptep || (walk->hva ^ hva) >> unit)
+		walk->ptep = find_kvm_host_pte(kvm, kvm->mmu_invalidate_seq, hva,
+					       &walk->shift);
+	else if (!walk->shift)
+		walk->ptep += (long)(hva - walk->hva) >> PAGE_SHIFT;
+	walk->hva = hva;
+	return walk->ptep;
 }
 
-/* H_REMOVE of an HPTE that is valid; *@hpte gets what it was. */
-static void hpt_hv_remove(struct kvm *kvm, unsigned long index,
-			  unsigned long *hpte)
+/* As kvmppc_read_update_linux_pte(), which is slow, if there is nothing to set */
+static __always_inline pte_t hpt_hv_read_pte(pte_t *ptep, bool writing)
 {
-	preempt_disable();
-	kvmppc_do_h_remove(kvm, 0, index, 0, hpte);
-	preempt_enable();
+	pte_t pte = READ_ONCE(*ptep);
+
+	if (pte_present(pte) && pte_young(pte) && !(pte_val(pte) & H_PAGE_BUSY) &&
+	    (!writing || !pte_write(pte) || pte_dirty(pte)))
+		return pte;
+	return kvmppc_read_update_linux_pte(ptep, writing);
+}
+
+/* An absent HPTE: the host brings in what it maps when the guest needs it. */
+static unsigned long hpt_hv_absent_r(unsigned long r, unsigned long psize)
+{
+	return r & (HPTE_R_PP0 | (psize - 1)) & ~HPTE_R_KEY_LO;
 }
 
 /*
- * Put back an HPTE that has been removed.  If the host could not map it now,
- * which does not keep it from being in the table, it becomes an absent one, as
- * it would be if the page were swapped out.
+ * Find what an HPTE maps: *@r is the second doubleword as the guest sees it, and
+ * becomes that for the hardware, in the old format, R and C apart.
+ *
+ * Returns the head of the rmap chain that the HPTE is to be in, NULL if it is to
+ * be absent, or -EIO if the host cannot map what the guest wants.
+ *
+ * Context: kvm->srcu and mmu_lock are held.
  */
-static void hpt_hv_put_back(struct kvm *kvm, unsigned long index,
-			    unsigned long v, unsigned long r)
+static __always_inline unsigned long *
+hpt_hv_map(struct kvm *kvm, struct kvm_memslots *slots, struct hpt_hv_walk *walk,
+	   unsigned long psize, unsigned long *r)
+{
+	unsigned long gpa = *r & HPTE_R_RPN & ~(psize - 1);
+	unsigned long gfn = gpa >> PAGE_SHIFT, hva, hr, size;
+	struct kvm_memory_slot *slot = __gfn_to_memslot(slots, gfn);
+	pte_t *ptep, pte;
+
+	if (!slot || slot->flags & KVM_MEMSLOT_INVALID) {
+		/* MMIO, which is what all bits of the key say */
+		*r |= HPTE_R_KEY_HI | HPTE_R_KEY_LO;
+		return NULL;
+	}
+	if (!slot_is_aligned(slot, psize))
+		return ERR_PTR(-EIO);
+
+	hva = __gfn_to_hva_memslot(slot, gfn);
+	/* A large page is a part of the host's: it begins where one begins. */
+	if (hva & (psize - 1))
+		return ERR_PTR(-EIO);
+	/* None while an mmu notifier is at work */
+	ptep = hpt_hv_host_pte(kvm, walk, hva);
+	size = ptep && walk->shift ? 1UL << walk->shift : PAGE_SIZE;
+	if (ptep && size < psize)
+		return ERR_PTR(-EIO);
+	pte = ptep ? hpt_hv_read_pte(ptep, hpte_is_writable(*r)) : __pte(0);
+	if (!pte_present(pte) || pte_protnone(pte)) {
+		*r = hpt_hv_absent_r(*r, psize);
+		return NULL;
+	}
+
+	hr = *r & (HPTE_R_KEY | HPTE_R_PP0 | (psize - 1));
+	if (hpte_is_writable(hr) && !pte_write(pte))
+		hr = hpte_make_readonly(hr);
+	if (!hpte_cache_flags_ok(hr, pte_ci(pte))) {
+		if (pte_ci(pte))
+			return ERR_PTR(-EIO);
+		/* The guest takes it for a device, but it is memory. */
+		hr &= ~(HPTE_R_W | HPTE_R_I | HPTE_R_G);
+		hr |= HPTE_R_M;
+	}
+	*r = hr | pte_pfn(pte) << PAGE_SHIFT | (hva & (size - 1)) | (gpa & ~PAGE_MASK);
+	return &slot->arch.rmap[gfn - slot->base_gfn];
+}
+
+/*
+ * What H_ENTER does with H_EXACT, to an HPTE that is not occupied, at a fraction
+ * of the cost.  As the table is held for writing, no vCPU runs, and nobody else
+ * who takes the table lock has to do with HPTEs and rmap chains; mmu notifiers,
+ * which do not, hold mmu_lock.  So does the caller, which gives him every HPTE.
+ * When he is done, the hardware wants a ptesync.
+ *
+ * Returns -EINVAL if the guest could not have entered it, or -EIO if the host
+ * cannot map what the guest wants; but if @anyway, it then becomes absent, as it
+ * would be if the page were swapped out.
+ */
+static __always_inline int
+hpt_hv_enter(struct kvm *kvm, struct kvm_memslots *slots, struct hpt_hv_walk *walk,
+	     unsigned long index, unsigned long v, unsigned long r,
+	     bool anyway, bool new_format)
 {
 	struct revmap_entry *rev = &kvm->arch.hpt.rev[index];
 	__be64 *hptep = hpt_hv_hpte(kvm, index);
-	unsigned long hr;
-	bool changed;
+	unsigned long psize = kvmppc_actual_pgsz(v, r);
+	unsigned long hr = r & ~HPTE_GR_RESERVED;
+	unsigned long *rmap;
 
-	if (hpt_hv_enter(kvm, index, v, r) == H_SUCCESS)
-		return;
-
-	hpt_hv_lock(kvm, index, &changed);
-	rev->guest_rpte = r;
+	if (!kvmppc_hpte_acceptable(v, r))
+		return -EINVAL;
+	rmap = hpt_hv_map(kvm, slots, walk, psize, &hr);
+	if (IS_ERR(rmap)) {
+		if (!anyway)
+			return PTR_ERR(rmap);
+		hr = hpt_hv_absent_r(hr, psize);
+		rmap = NULL;
+	}
+	rev->guest_rpte = r & ~HPTE_GR_RESERVED;
 	note_hpte_modification(kvm, index);
-	hr = r & (HPTE_R_PP0 | (kvmppc_actual_pgsz(v, r) - 1));
-	hr &= ~HPTE_R_KEY_LO;
-	v = (v & ~HPTE_V_VALID) | HPTE_V_ABSENT;
-	if (cpu_has_feature(CPU_FTR_ARCH_300)) {
+
+	v &= ~(HPTE_V_HVLOCK | HPTE_V_ABSENT | HPTE_V_VALID);
+	if (rmap) {
+		v |= HPTE_V_VALID;
+		lock_rmap(rmap);
+		/* What is not known of the page yet, the hardware has to set. */
+		hr &= *rmap >> KVMPPC_RMAP_RC_SHIFT | ~(HPTE_R_R | HPTE_R_C);
+		kvmppc_add_revmap_chain(kvm, rev, rmap, index, false);
+	} else {
+		v |= HPTE_V_ABSENT;
+	}
+	if (new_format) {
 		hr = hpte_old_to_new_r(v, hr);
 		v = hpte_old_to_new_v(v);
 	}
 	hptep[1] = cpu_to_be64(hr);
-	hpt_hv_unlock(kvm, index, v);
+	hptep[0] = cpu_to_be64(v);
+	return 0;
+}
+
+/*
+ * Enter HPTEs at @first and behind it, where none of the @n is occupied: see
+ * hpt_hv_enter().  Returns 0, or the error of the first that is not entered;
+ * *@done is how many are.  *@vrma is set to the first one of the VRMA, if it is
+ * not set yet.
+ */
+static int hpt_hv_enter_all(struct kvm *kvm, unsigned long first, unsigned long n,
+			    const struct kvm_hpt_entry *hptes, bool anyway,
+			    unsigned long *done,
+			    const struct kvm_hpt_entry **vrma)
+{
+	const bool new_format = cpu_has_feature(CPU_FTR_ARCH_300);
+	struct kvm_memslots *slots = kvm_memslots(kvm);
+	unsigned long i = 0;
+	int err = 0;
+
+	for (;;) {
+		unsigned long stop = min(i + HPT_HV_BATCH, n);
+		struct hpt_hv_walk walk = {};
+
+		/* In this order: who has mmu_lock may wait for an interrupt here. */
+		spin_lock(&kvm->mmu_lock);
+		local_irq_disable();
+		for (; i < stop; i++) {
+			u64 v = be64_to_cpu(hptes[i].v);
+			u64 r = be64_to_cpu(hptes[i].r);
+
+			/* The load swaps the bytes, if nobody wants them as they are. */
+			OPTIMIZER_HIDE_VAR(v);
+			OPTIMIZER_HIDE_VAR(r);
+			err = hpt_hv_enter(kvm, slots, &walk, first + i, v, r,
+					   anyway, new_format);
+			if (err)
+				break;
+			if (is_vrma_hpte(v) && !*vrma)
+				*vrma = &hptes[i];
+		}
+		asm volatile("ptesync" : : : "memory");
+		local_irq_enable();
+		spin_unlock(&kvm->mmu_lock);
+		if (i == n || err)
+			break;
+		cond_resched();
+	}
+	*done = i;
+	return err;
+}
+
+/* H_REMOVE of an HPTE that is valid; *@hpte gets what it was. */
+static void hpt_hv_remove(struct kvm *kvm, unsigned long index,
+			  struct kvm_hpt_entry *hpte)
+{
+	unsigned long was[2];
+
+	preempt_disable();
+	kvmppc_do_h_remove(kvm, 0, index, 0, was);
+	preempt_enable();
+	hpte->v = cpu_to_be64(was[0]);
+	hpte->r = cpu_to_be64(was[1]);
+}
+
+static void hpt_hv_put_invalid(struct kvm *kvm, unsigned long first,
+			       unsigned long n)
+{
+	struct kvm_hpt_entry was;
+	unsigned long i;
+	int idx;
+
+	idx = srcu_read_lock(&kvm->srcu);
+	for (i = first; i < first + n; i++) {
+		if (hpt_hv_occupied(kvm, i))
+			hpt_hv_remove(kvm, i, &was);
+		cond_resched();
+	}
+	srcu_read_unlock(&kvm->srcu, idx);
 }
 
 /* The base page size of the VRMA, by which vCPUs run in real mode, is known. */
@@ -512,85 +698,65 @@ static void hpt_hv_set_vrma(struct kvm *kvm, u64 v, u64 r)
 				   LPCR_VRMASD);
 }
 
-static int hpt_hv_put_valid(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
-			    unsigned long first, unsigned long n,
-			    const struct kvm_hpt_entry *hptes)
+static bool hpt_hv_acceptable(const struct kvm_hpt_entry *hptes, unsigned long n)
 {
-	struct hpt_hv_replaced *replaced = NULL;
-	unsigned long i, nr_replaced = 0;
-	unsigned long hpte[2];
-	int err = 0;
-	int idx;
+	unsigned long i;
 
 	for (i = 0; i < n; i++)
 		if (!kvmppc_hpte_acceptable(be64_to_cpu(hptes[i].v),
 					    be64_to_cpu(hptes[i].r)))
-			return -EINVAL;
-
-	idx = srcu_read_lock(&kvm->srcu);
-	for (i = 0; i < n; i++) {
-		unsigned long v = be64_to_cpu(hptes[i].v);
-		unsigned long r = be64_to_cpu(hptes[i].r);
-
-		if (hpt_hv_occupied(kvm, first + i)) {
-			if (!replaced)
-				replaced = kvmalloc_array(n - i, sizeof(*replaced),
-							  GFP_KERNEL_ACCOUNT |
-							  __GFP_NOWARN);
-			if (!replaced) {
-				err = -ENOMEM;
-				break;
-			}
-			hpt_hv_remove(kvm, first + i, replaced[nr_replaced].hpte);
-			replaced[nr_replaced++].index = first + i;
-		}
-		if (hpt_hv_enter(kvm, first + i, v, r) != H_SUCCESS) {
-			err = -EIO;
-			break;
-		}
-		cond_resched();
-	}
-
-	if (err) {
-		/* The record changes nothing: put back what was there. */
-		while (i--) {
-			hpt_hv_remove(kvm, first + i, hpte);
-			cond_resched();
-		}
-		for (i = 0; i < nr_replaced; i++) {
-			hpt_hv_put_back(kvm, replaced[i].index,
-					replaced[i].hpte[0],
-					replaced[i].hpte[1]);
-			cond_resched();
-		}
-	} else {
-		for (i = 0; i < n && !hold->mmu_ready; i++) {
-			u64 v = be64_to_cpu(hptes[i].v);
-
-			if (is_vrma_hpte(v)) {
-				hpt_hv_set_vrma(kvm, v, be64_to_cpu(hptes[i].r));
-				hold->mmu_ready = 1;
-			}
-		}
-	}
-	srcu_read_unlock(&kvm->srcu, idx);
-	kvfree(replaced);
-	return err;
+			return false;
+	return true;
 }
 
-static void hpt_hv_put_invalid(struct kvm *kvm, unsigned long first,
-			       unsigned long n)
+static int hpt_hv_put_valid(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
+			    unsigned long first, unsigned long n,
+			    const struct kvm_hpt_entry *hptes)
 {
-	unsigned long i, hpte[2];
+	const struct kvm_hpt_entry *vrma = NULL;
+	struct hpt_hv_replaced *replaced = NULL;
+	unsigned long i, done, nr_replaced = 0;
+	int err = -ENOMEM;
 	int idx;
 
 	idx = srcu_read_lock(&kvm->srcu);
-	for (i = first; i < first + n; i++) {
-		if (hpt_hv_occupied(kvm, i))
-			hpt_hv_remove(kvm, i, hpte);
+	for (i = hpt_hv_skip(kvm, first, n); i < n; i++) {
+		if (!hpt_hv_occupied(kvm, first + i))
+			continue;
+		if (!replaced) {
+			/* Replace nothing in vain, as far as that can be told now. */
+			if (!hpt_hv_acceptable(hptes, n)) {
+				err = -EINVAL;
+				goto out;
+			}
+			replaced = kvmalloc_array(n - i, sizeof(*replaced),
+						  GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+		}
+		if (!replaced)
+			goto out;
+		hpt_hv_remove(kvm, first + i, &replaced[nr_replaced].hpte);
+		replaced[nr_replaced++].index = first + i;
 		cond_resched();
 	}
+
+	err = hpt_hv_enter_all(kvm, first, n, hptes, false, &done, &vrma);
+	if (err) {
+		/* The record changes nothing: put back what was there. */
+		hpt_hv_put_invalid(kvm, first, done);
+		for (i = 0; i < nr_replaced; i++) {
+			hpt_hv_enter_all(kvm, replaced[i].index, 1,
+					 &replaced[i].hpte, true, &done, &vrma);
+			cond_resched();
+		}
+	} else if (vrma && !hold->mmu_ready) {
+		hpt_hv_set_vrma(kvm, be64_to_cpu(vrma->v), be64_to_cpu(vrma->r));
+		hold->mmu_ready = 1;
+	}
+out:
 	srcu_read_unlock(&kvm->srcu, idx);
+	if (replaced)
+		kvfree(replaced);
+	return err;
 }
 
 const struct kvmppc_hpt_ops kvmppc_hpt_hv_ops = {

@@ -149,25 +149,22 @@ static inline unsigned long
 kvmppc_hpt_next_word(const unsigned long *map, unsigned long at,
 		     unsigned long end)
 {
-	unsigned long stop = min(round_up(at, 8), end);
+	for (; at + 8 <= end; at += 8) {
+		const unsigned long *p = map + at;
+		unsigned long low = READ_ONCE(p[0]) | READ_ONCE(p[1]) |
+				    READ_ONCE(p[2]) | READ_ONCE(p[3]);
+		unsigned long high = READ_ONCE(p[4]) | READ_ONCE(p[5]) |
+				     READ_ONCE(p[6]) | READ_ONCE(p[7]);
 
-	for (;;) {
-		for (; at < stop; at++)
-			if (READ_ONCE(map[at]))
-				return at;
-		for (; at + 8 <= end; at += 8) {
-			const unsigned long *p = map + at;
-
-			if (READ_ONCE(p[0]) | READ_ONCE(p[1]) |
-			    READ_ONCE(p[2]) | READ_ONCE(p[3]) |
-			    READ_ONCE(p[4]) | READ_ONCE(p[5]) |
-			    READ_ONCE(p[6]) | READ_ONCE(p[7]))
-				break;
+		if (low | high) {
+			if (!low)
+				at += 4;
+			break;
 		}
-		if (at == end)
-			return end;
-		stop = min(at + 8, end);
 	}
+	while (at < end && !READ_ONCE(map[at]))
+		at++;
+	return at;
 }
 
 /**
@@ -195,16 +192,20 @@ kvmppc_hpt_append(struct kvmppc_hpt_records *out, unsigned long index,
 	if (!rec) {
 		rec = (void *)to;
 		to = (void *)(rec + 1);
-		*rec = (struct kvm_get_htab_header){ .index = index };
+		*rec = (struct kvm_get_htab_header) {
+			.index = index,
+			.n_valid = !!hpte,
+			.n_invalid = !hpte,
+		};
 		out->last = rec;
 		out->nr++;
-	}
-	if (hpte) {
-		*to++ = *hpte;
+	} else if (hpte) {
 		rec->n_valid++;
 	} else {
 		rec->n_invalid++;
 	}
+	if (hpte)
+		*to++ = *hpte;
 	out->len = (void *)to - out->buf;
 	out->nr_hptes++;
 	return true;
