@@ -421,6 +421,23 @@ static long huge_kb(void)
 	return p ? atol(strchr(p, ':') + 1) : 0;
 }
 
+/* Memory of huge pages, aligned to its size or to 16 MB; 0 if this host has none */
+static uintptr_t huge_memory(size_t size)
+{
+	size_t align = 16UL << 20;
+	long kb = huge_kb();
+	uintptr_t mem;
+
+	mem = (uintptr_t)mmap(NULL, size + align, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (mem == (uintptr_t)MAP_FAILED)
+		return 0;
+	mem = (mem + align - 1) & -align;
+	madvise((void *)mem, size, MADV_HUGEPAGE);
+	memset((void *)mem, 0x55, size);
+	return huge_kb() - kb < (long)(size >> 10) ? 0 : mem;
+}
+
 /*
  * An entry for a large page is taken if there is no memory at its address yet.
  * If then there is, but less than the page, and the host has a page as large
@@ -438,19 +455,13 @@ TEST_F(htab, large_page_past_its_slot)
 	struct kvm_regs regs = { .pc = GUEST_CODE, .msr = MSR_OURS | MSR_DR };
 	struct hpte e = segment_hpte(&seg, 0, addr);
 	uint64_t args[9] = { seg.ea };
-	long kb = huge_kb();
 	uintptr_t mem;
 	int ret;
 
 	if (variant->type == KVM_VM_PPC_PR)
 		SKIP(return, "PR maps pages no larger than the host's smallest");
-	mem = (uintptr_t)mmap(NULL, 2 * host, PROT_READ | PROT_WRITE,
-			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE((uintptr_t)MAP_FAILED, mem);
-	mem = (mem + host - 1) & -host;
-	madvise((void *)mem, host, MADV_HUGEPAGE);
-	memset((void *)mem, 0x55, host);
-	if (huge_kb() - kb < (long)(host >> 10))
+	mem = huge_memory(host);
+	if (!mem)
 		SKIP(return, "this host has no page of %zu KB for it", host >> 10);
 
 	GUEST();
@@ -466,6 +477,50 @@ TEST_F(htab, large_page_past_its_slot)
 	args[0] = seg.ea + size / 2;
 	ret = guest_do(&self->vm, GUEST_LOAD, args);
 	TH_LOG("past the slot the guest finds %lx (%d)", (long)args[0], ret);
+}
+
+/*
+ * The memory of a slot need not be aligned as the slot is. The host then has no
+ * page as large as the guest's there, even if its own are larger.
+ */
+TEST_F(htab, large_page_of_misaligned_memory)
+{
+	const struct segment seg = {
+		.ea = 0x50000000, .vsid = 0x123, .page_shift = getpagesize() == 4096 ? 16 : 24,
+	};
+	const uint64_t addr = 0x40000000;
+	size_t size = 1UL << seg.page_shift;
+	size_t host = size < 2UL << 20 ? 2UL << 20 : size;
+	uint64_t index, args[9] = { seg.ea };
+	struct hpte e = segment_hpte(&seg, 0, addr);
+	struct kvm_regs regs = { .pc = GUEST_CODE, .msr = MSR_OURS | MSR_DR };
+	uintptr_t mem;
+
+	if (variant->type == KVM_VM_PPC_PR)
+		SKIP(return, "PR maps pages no larger than the host's smallest");
+	mem = huge_memory(3 * host);
+	if (!mem)
+		SKIP(return, "this host has no page of %zu KB for it", host >> 10);
+	mem += getpagesize();
+
+	GUEST();
+	ASSERT_EQ(0, guest_set_segment(&self->vm, 0, &seg));
+	ASSERT_EQ(0, xioctl(self->vm.vcpu, KVM_SET_REGS, &regs));
+	ASSERT_EQ(0, guest_run(&self->vm));
+	index = 8 * segment_group(&seg, 0, self->vm.npte, false);
+
+	ASSERT_EQ(0, htab_set_slot(&self->vm, 1, 0, addr, (void *)mem, size));
+	HCALL_IS(H_PARAMETER, H_ENTER, 0, index, e.v, e.r);
+	stream_reset(&self->s);
+	stream_header(&self->s, index, 1, 0);
+	stream_entry(&self->s, e.v, e.r);
+	EXPECT_EQ(-EIO, xwrite(self->writer, self->s.buf, self->s.len));
+
+	/* Nor if it is entered before there is memory */
+	ASSERT_EQ(0, htab_set_slot(&self->vm, 1, 0, addr, (void *)mem, 0));
+	HCALL(H_ENTER, 0, index, e.v, e.r);
+	ASSERT_EQ(0, htab_set_slot(&self->vm, 1, 0, addr, (void *)mem, size));
+	EXPECT_EQ(-EFAULT, guest_do(&self->vm, GUEST_LOAD, args));
 }
 
 TEST_F(htab, restored_guest_runs)
