@@ -6,9 +6,9 @@
  * from two software bits of the host's, in the HPT that the hardware uses; its
  * second in rev[].guest_rpte, to which the R and C bits that the hardware has
  * set in the HPT since must be added.  Whoever changes that view holds the
- * HPTE's lock bit, or all HPTEs, see hpt_hv_enter().  If someone reads the table (hpte_mod_interest), he then
- * sets the HPTE's bit in the change log, hpt.changes, before he gives up the
- * lock (note_hpte_modification()).
+ * HPTE's lock bit, or all HPTEs, see hpt_hv_enter().  If someone reads the
+ * table (hpte_mod_interest), he then sets the HPTE's bit in the change log,
+ * hpt.changes, before he gives up the lock (note_hpte_modification()).
  *
  * A harvest takes bits from the log, waits until none of their HPTEs is locked,
  * and looks at HPTEs after that; a sweep puts the bit of one that is locked
@@ -525,7 +525,7 @@ hpt_hv_map(struct kvm *kvm, struct kvm_memslots *slots, struct hpt_hv_walk *walk
 		return ERR_PTR(-EIO);
 
 	hva = __gfn_to_hva_memslot(slot, gfn);
-	/* A large page is a part of the host's: it begins where one begins. */
+	/* A large page is a part of the host's, if it has one: they begin alike. */
 	if (hva & (psize - 1))
 		return ERR_PTR(-EIO);
 	/* None while an mmu notifier is at work */
@@ -744,6 +744,7 @@ static int hpt_hv_put_valid(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 		/* The record changes nothing: put back what was there. */
 		hpt_hv_put_invalid(kvm, first, done);
 		for (i = 0; i < nr_replaced; i++) {
+			/* No matter what becomes of vrma now */
 			hpt_hv_enter_all(kvm, replaced[i].index, 1,
 					 &replaced[i].hpte, true, &done, &vrma);
 			cond_resched();
@@ -754,8 +755,7 @@ static int hpt_hv_put_valid(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 	}
 out:
 	srcu_read_unlock(&kvm->srcu, idx);
-	if (replaced)
-		kvfree(replaced);
+	kvfree(replaced);
 	return err;
 }
 
