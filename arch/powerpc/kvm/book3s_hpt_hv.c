@@ -755,7 +755,8 @@ static int hpt_hv_put_valid(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 	}
 out:
 	srcu_read_unlock(&kvm->srcu, idx);
-	kvfree(replaced);
+	if (nr_replaced)
+		kvfree(replaced);
 	return err;
 }
 
