@@ -50,7 +50,7 @@
 #define PRIVATE		(2 * MIB)	/* what is mapped and unmapped again ... */
 #define PART		128UL		/* ... and the words written in each block */
 #define IDLE_POOL	(8 * MIB)	/* what an idle guest checks */
-#define SLEEP_S		8		/* migrate.c knows it, too */
+#define SLEEP_S		40		/* migrate.c knows it, too */
 #define MAX_WORKERS	16
 
 /* The same addresses for every child: a stale translation would be used. */

@@ -35,11 +35,12 @@
 /* Far more than it takes, also on a busy machine: these are for what hangs. */
 #define BOOT_S		400	/* until a guest's first beats */
 #define MIGRATE_S	240	/* until a migration has completed */
+#define PATIENCE_S	30	/* until it is allowed twice the downtime */
 #define ARRIVE_S	180	/* until a guest has checked itself on arrival */
 #define QMP_S		60	/* until QEMU answers */
 #define GROW_S		120	/* until a guest has taken in new memory */
 
-#define SLEEP_S		60	/* until an idle guest has woken and gone to sleep again */
+#define SLEEP_S		120	/* until an idle guest has woken and gone to sleep again */
 #define SETTLE_S	1	/* until all of it sleeps when it has said so */
 
 /* What is to be seen before anything is believed: */
@@ -786,11 +787,17 @@ static void limit_migration(struct vm *vm, long downtime)
  */
 static bool migrate(struct vm *vm, const char *uri)
 {
-	double limit = now() + MIGRATE_S;
+	double limit, patience;
 	bool held = false, slept;
+	long allowed = downtime_ms;
 	const char *r;
 
 	vm->stopped_at = 0;
+	/* Most of its sleep is then before it, in which all may be done. */
+	if (idle)
+		wait_for_sleep(vm);
+	limit = now() + MIGRATE_S;
+	patience = now() + PATIENCE_S;
 	if (stopped)
 		qmp(vm, "{\"execute\":\"stop\"}");
 	limit_migration(vm, idle ? 0 : downtime_ms);
@@ -811,7 +818,17 @@ static bool migrate(struct vm *vm, const char *uri)
 		    json_number(r, "return.ram.dirty-sync-count") > 1) {
 			held = true;
 			wait_for_sleep(vm);
-			limit_migration(vm, downtime_ms);
+			limit_migration(vm, allowed);
+		}
+		/*
+		 * A busy guest may change its memory as quickly as it is sent,
+		 * which depends on how fast the machine is.
+		 */
+		if (!idle && now() > patience) {
+			patience = now() + PATIENCE_S;
+			allowed *= 2;
+			limit_migration(vm, allowed);
+			printf("      not done yet: a downtime of %ld ms is allowed now\n", allowed);
 		}
 		pump(100);
 	}
