@@ -560,9 +560,8 @@ hpt_hv_map(struct kvm *kvm, struct kvm_memslots *slots, struct hpt_hv_walk *walk
  * which do not, hold mmu_lock.  So does the caller, which gives him every HPTE.
  * When he is done, the hardware wants a ptesync.
  *
- * Returns -EINVAL if the guest could not have entered it, or -EIO if the host
- * cannot map what the guest wants; but if @anyway, it then becomes absent, as it
- * would be if the page were swapped out.
+ * Returns -EIO if the host cannot map what the guest wants; but if @anyway, it
+ * then becomes absent, as it would be if the page were swapped out.
  */
 static __always_inline int
 hpt_hv_enter(struct kvm *kvm, struct kvm_memslots *slots, struct hpt_hv_walk *walk,
@@ -575,8 +574,6 @@ hpt_hv_enter(struct kvm *kvm, struct kvm_memslots *slots, struct hpt_hv_walk *wa
 	unsigned long hr = r & ~HPTE_GR_RESERVED;
 	unsigned long *rmap;
 
-	if (!kvmppc_hpte_acceptable(v, r))
-		return -EINVAL;
 	rmap = hpt_hv_map(kvm, slots, walk, psize, &hr);
 	if (IS_ERR(rmap)) {
 		if (!anyway)
@@ -700,10 +697,13 @@ static void hpt_hv_set_vrma(struct kvm *kvm, u64 v, u64 r)
 
 static bool hpt_hv_acceptable(const struct kvm_hpt_entry *hptes, unsigned long n)
 {
+	/* Nothing is to be said against a page of 4K in a segment that there is. */
+	const __be64 doubt = cpu_to_be64(2UL << HPTE_V_SSIZE_SHIFT | HPTE_V_LARGE);
 	unsigned long i;
 
 	for (i = 0; i < n; i++)
-		if (!kvmppc_hpte_acceptable(be64_to_cpu(hptes[i].v),
+		if (hptes[i].v & doubt &&
+		    !kvmppc_hpte_acceptable(be64_to_cpu(hptes[i].v),
 					    be64_to_cpu(hptes[i].r)))
 			return false;
 	return true;
@@ -719,19 +719,16 @@ static int hpt_hv_put_valid(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 	int err = -ENOMEM;
 	int idx;
 
+	if (!hpt_hv_acceptable(hptes, n))
+		return -EINVAL;
+
 	idx = srcu_read_lock(&kvm->srcu);
 	for (i = hpt_hv_skip(kvm, first, n); i < n; i++) {
 		if (!hpt_hv_occupied(kvm, first + i))
 			continue;
-		if (!replaced) {
-			/* Replace nothing in vain, as far as that can be told now. */
-			if (!hpt_hv_acceptable(hptes, n)) {
-				err = -EINVAL;
-				goto out;
-			}
+		if (!replaced)
 			replaced = kvmalloc_array(n - i, sizeof(*replaced),
 						  GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
-		}
 		if (!replaced)
 			goto out;
 		hpt_hv_remove(kvm, first + i, &replaced[nr_replaced].hpte);
