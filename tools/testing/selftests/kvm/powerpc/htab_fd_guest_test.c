@@ -547,6 +547,55 @@ TEST_F(htab, large_page_of_misaligned_memory)
 	EXPECT_EQ(-EFAULT, guest_do(&self->vm, GUEST_LOAD, args));
 }
 
+/*
+ * A page that the process maps privately is the file's until it is written to;
+ * whom the guest has do that makes no difference.
+ */
+TEST_F(htab, page_init_of_shared_page)
+{
+	const uint64_t addr = 0x40000000, word = 0x0123456789abcdefULL;
+	size_t size = getpagesize();
+	volatile uint64_t *mem;
+	uint64_t now;
+	int fd;
+
+	GUEST();
+	if (variant->type == KVM_VM_PPC_PR) {
+		ASSERT_EQ(-EINVAL, guest_enable_hcall(&self->vm, H_PAGE_INIT));
+		return;
+	}
+	ASSERT_EQ(0, guest_enable_hcall(&self->vm, H_PAGE_INIT));
+	fd = memfd_create("shared", 0);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ftruncate(fd, size));
+	ASSERT_EQ(sizeof(word), pwrite(fd, &word, sizeof(word), 0));
+	mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	ASSERT_EQ(0, htab_set_slot(&self->vm, 1, 0, addr, (void *)mem, size));
+
+	/* Reading it gets it into the process, to be copied when written to */
+	ASSERT_EQ(word, *mem);
+	HCALL(H_PAGE_INIT, H_ZERO_PAGE, addr, 0, 0);
+	EXPECT_EQ(0, *mem);
+	ASSERT_EQ(sizeof(now), pread(fd, &now, sizeof(now), 0));
+	EXPECT_EQ(word, now);
+
+	/* The copy is the process' own: now it is written to directly */
+	GUEST_STORES(GUEST_DATA, 0x1234);
+	HCALL(H_PAGE_INIT, H_COPY_PAGE, addr, GUEST_DATA, 0);
+	EXPECT_EQ(0x1234, *mem);
+
+	ASSERT_EQ(sizeof(word), pwrite(fd, &word, sizeof(word), 0));
+	ASSERT_EQ(0, madvise((void *)mem, size, MADV_DONTNEED));
+	ASSERT_EQ(word, *mem);
+	HCALL(H_PAGE_INIT, H_COPY_PAGE, addr, GUEST_DATA, 0);
+	EXPECT_EQ(0x1234, *mem);
+	ASSERT_EQ(sizeof(now), pread(fd, &now, sizeof(now), 0));
+	EXPECT_EQ(word, now);
+	close(fd);
+	munmap((void *)mem, size);
+}
+
 TEST_F(htab, restored_guest_runs)
 {
 	struct htab_vm to;
