@@ -36,10 +36,12 @@ FIXTURE_VARIANT_ADD(htab, hv)
 };
 #endif
 
+#ifndef HTAB_HV_ONLY
 FIXTURE_VARIANT_ADD(htab, pr)
 {
 	.type = KVM_VM_PPC_PR,
 };
+#endif
 
 FIXTURE_SETUP(htab)
 {

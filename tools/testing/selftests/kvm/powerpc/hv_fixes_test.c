@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What a guest of HV KVM can get of the host's memory that is not its own: by
+ * large pages, and by H_PAGE_INIT.
+ */
+#define HTAB_HV_ONLY
+#include "htab_fixture.h"
+
+#define OTHER_MEM	0x40000000UL	/* where a test has a slot of its own */
+
+static long huge_kb(void)
+{
+	char buf[8192], *p;
+
+	if (!file_get("/proc/self/smaps_rollup", buf, sizeof(buf)))
+		return 0;
+	p = strstr(buf, "AnonHugePages:");
+	return p ? atol(strchr(p, ':') + 1) : 0;
+}
+
+/* Memory of huge pages, aligned to its size or to 16 MB; 0 if this host has none */
+static uintptr_t huge_memory(size_t size)
+{
+	size_t align = 16UL << 20;
+	long kb = huge_kb();
+	uintptr_t mem;
+
+	mem = (uintptr_t)mmap(NULL, size + align, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (mem == (uintptr_t)MAP_FAILED)
+		return 0;
+	mem = (mem + align - 1) & -align;
+	madvise((void *)mem, size, MADV_HUGEPAGE);
+	memset((void *)mem, 0x55, size);
+	return huge_kb() - kb < (long)(size >> 10) ? 0 : mem;
+}
+
+/* A guest with a segment of large pages, and the host's memory for such a page */
+struct large {
+	struct segment seg;
+	size_t size;		/* of the page */
+	size_t host;		/* of the host's, which may be larger */
+	uintptr_t mem;		/* three of the host's; 0 if it has none */
+	struct hpte e;		/* maps OTHER_MEM ... */
+	uint64_t index;		/* ... and belongs here */
+};
+
+static int large_create(struct htab_vm *vm, struct large *l)
+{
+	struct kvm_regs regs = { .pc = GUEST_CODE, .msr = MSR_OURS | MSR_DR };
+	int ret;
+
+	l->seg = (struct segment){
+		.ea = 0x50000000, .vsid = 0x123, .page_shift = getpagesize() == 4096 ? 16 : 24,
+	};
+	l->size = 1UL << l->seg.page_shift;
+	l->host = l->size < 2UL << 20 ? 2UL << 20 : l->size;
+	l->e = segment_hpte(&l->seg, 0, OTHER_MEM);
+	l->index = 8 * segment_group(&l->seg, 0, vm->npte, false);
+	ret = guest_create(vm) ?: guest_run(vm) ?: guest_set_segment(vm, 0, &l->seg) ?:
+	      xioctl(vm->vcpu, KVM_SET_REGS, &regs) ?: guest_run(vm);
+	if (ret)
+		return ret;
+
+	l->mem = huge_memory(3 * l->host);
+	if (!l->mem)
+		return 0;
+	/* And does it let the guest have one of them? */
+	ret = htab_set_slot(vm, 1, 0, OTHER_MEM, (void *)l->mem, l->size);
+	if (ret)
+		return ret;
+	if (guest_hcall(vm, H_ENTER, 0, l->index, l->e.v, l->e.r) ||
+	    guest_hcall(vm, H_REMOVE, 0, l->index, 0, 0))
+		l->mem = 0;
+	return htab_set_slot(vm, 1, 0, OTHER_MEM, NULL, 0);
+}
+
+#define LARGE(_l) do {							\
+	TABLE(HTAB_ORDER);						\
+	ASSERT_EQ(0, large_create(&self->vm, _l));			\
+	if (!(_l)->mem)							\
+		SKIP(return, "this host has no page of %zu KB for it", (_l)->host >> 10); \
+} while (0)
+
+/*
+ * An entry for a large page is taken if there is no memory at its address yet.
+ * If then there is, but less than the page, and the host has a page as large
+ * there, the guest does not get all of it.
+ */
+TEST_F(htab, large_page_past_its_slot)
+{
+	uint64_t args[9] = {};
+	struct large l;
+	int ret;
+
+	LARGE(&l);
+	HCALL(H_ENTER, 0, l.index, l.e.v, l.e.r);
+	/* At the end of the host's page, if that is larger */
+	ASSERT_EQ(0, htab_set_slot(&self->vm, 1, 0, OTHER_MEM,
+				   (void *)(l.mem + l.host - l.size), l.size / 4));
+	args[0] = l.seg.ea;
+	ret = guest_do(&self->vm, GUEST_LOAD, args);
+	EXPECT_EQ(-EFAULT, ret);
+	if (ret)
+		return;
+	args[0] = l.seg.ea + l.size / 2;
+	ret = guest_do(&self->vm, GUEST_LOAD, args);
+	TH_LOG("past the slot the guest finds %lx (%d)", (long)args[0], ret);
+}
+
+/*
+ * The memory of a slot need not be aligned as the slot is. The host then has no
+ * page as large as the guest's there, even if its own are larger.
+ */
+TEST_F(htab, large_page_of_misaligned_memory)
+{
+	uint64_t args[9] = {};
+	unsigned int tries = 10;
+	struct large l;
+	void *mem;
+	long ret;
+
+	LARGE(&l);
+	mem = (void *)(l.mem + getpagesize());
+	ASSERT_EQ(0, htab_set_slot(&self->vm, 1, 0, OTHER_MEM, mem, l.size));
+	/* While the host is busy with its page tables, it enters it absent */
+	while ((ret = guest_hcall(&self->vm, H_ENTER, 0, l.index, l.e.v, l.e.r)) == 0 && tries--)
+		HCALL(H_REMOVE, 0, l.index, 0, 0);
+	ASSERT_EQ(H_PARAMETER, ret);
+	stream_reset(&self->s);
+	stream_header(&self->s, l.index, 1, 0);
+	stream_entry(&self->s, l.e.v, l.e.r);
+	EXPECT_EQ(-EIO, xwrite(self->writer, self->s.buf, self->s.len));
+
+	/* Nor if it is entered before there is memory */
+	ASSERT_EQ(0, htab_set_slot(&self->vm, 1, 0, OTHER_MEM, mem, 0));
+	HCALL(H_ENTER, 0, l.index, l.e.v, l.e.r);
+	ASSERT_EQ(0, htab_set_slot(&self->vm, 1, 0, OTHER_MEM, mem, l.size));
+	args[0] = l.seg.ea;
+	EXPECT_EQ(-EFAULT, guest_do(&self->vm, GUEST_LOAD, args));
+}
+
+/*
+ * A page that the process maps privately is the file's until it is written to;
+ * whom the guest has do that makes no difference.
+ */
+TEST_F(htab, page_init_of_shared_page)
+{
+	const uint64_t word = 0x0123456789abcdefULL;
+	size_t size = getpagesize();
+	volatile uint64_t *mem;
+	uint64_t now;
+	int fd;
+
+	GUEST();
+	ASSERT_EQ(0, guest_enable_hcall(&self->vm, H_PAGE_INIT));
+	fd = memfd_create("shared", 0);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ftruncate(fd, size));
+	ASSERT_EQ(sizeof(word), pwrite(fd, &word, sizeof(word), 0));
+	mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	ASSERT_EQ(0, htab_set_slot(&self->vm, 1, 0, OTHER_MEM, (void *)mem, size));
+
+	/* Reading it gets it into the process, to be copied when written to */
+	ASSERT_EQ(word, *mem);
+	HCALL(H_PAGE_INIT, H_ZERO_PAGE, OTHER_MEM, 0, 0);
+	EXPECT_EQ(0, *mem);
+	ASSERT_EQ(sizeof(now), pread(fd, &now, sizeof(now), 0));
+	EXPECT_EQ(word, now);
+
+	/* The copy is the process' own: now it is written to directly */
+	GUEST_STORES(GUEST_DATA, 0x1234);
+	HCALL(H_PAGE_INIT, H_COPY_PAGE, OTHER_MEM, GUEST_DATA, 0);
+	EXPECT_EQ(0x1234, *mem);
+
+	ASSERT_EQ(sizeof(word), pwrite(fd, &word, sizeof(word), 0));
+	ASSERT_EQ(0, madvise((void *)mem, size, MADV_DONTNEED));
+	ASSERT_EQ(word, *mem);
+	HCALL(H_PAGE_INIT, H_COPY_PAGE, OTHER_MEM, GUEST_DATA, 0);
+	EXPECT_EQ(0x1234, *mem);
+	ASSERT_EQ(sizeof(now), pread(fd, &now, sizeof(now), 0));
+	EXPECT_EQ(word, now);
+}
+
+/* The last 4K of a slot are as good as the others, and what follows is not there */
+TEST_F(htab, page_init_at_the_end_of_a_slot)
+{
+	const uint64_t last = OTHER_MEM + getpagesize() - 0x1000;
+	volatile uint64_t *mem;
+
+	GUEST();
+	ASSERT_EQ(0, guest_enable_hcall(&self->vm, H_PAGE_INIT));
+	mem = mmap(NULL, getpagesize(), PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	ASSERT_EQ(0, htab_set_slot(&self->vm, 1, 0, OTHER_MEM, (void *)mem, getpagesize()));
+	mem += (last - OTHER_MEM) / sizeof(*mem);
+
+	*mem = 0x5678;
+	HCALL(H_PAGE_INIT, H_COPY_PAGE, GUEST_DATA, last, 0);
+	GUEST_LOADS(GUEST_DATA, 0x5678);
+	GUEST_STORES(GUEST_DATA, 0x1234);
+	HCALL(H_PAGE_INIT, H_COPY_PAGE, last, GUEST_DATA, 0);
+	EXPECT_EQ(0x1234, *mem);
+	HCALL(H_PAGE_INIT, H_ZERO_PAGE, last, 0, 0);
+	EXPECT_EQ(0, *mem);
+	HCALL_IS(H_PARAMETER, H_PAGE_INIT, H_ZERO_PAGE, last + 0x1000, 0, 0);
+	HCALL_IS(H_PARAMETER, H_PAGE_INIT, H_COPY_PAGE, last + 0x1000, GUEST_DATA, 0);
+	HCALL_IS(H_PARAMETER, H_PAGE_INIT, H_COPY_PAGE, GUEST_DATA, last + 0x1000, 0);
+}
+
+TEST_HARNESS_MAIN
