@@ -466,30 +466,42 @@ TEST_F(htab, reset_without_memory)
 	EXPECT_FALSE(s.met);
 }
 
-/* Under HV, it is a thread of the kernel's that prepares a table: make it fail there */
+/*
+ * Under HV, it is a thread of the kernel's that prepares a table: make it fail
+ * there. Threads come and go, but what a thread is called is asked only once:
+ * to look into /proc is slow on a kernel that checks itself.
+ */
 static void each_kworker(void (*fn)(int fd, void *arg), void *arg)
 {
+	enum { UNKNOWN, OTHER, KWORKER };	/* or more: that, and its fail-nth */
+	static int known[1 << 15];
 	DIR *dir = opendir("/proc");
 	struct dirent *d;
 
 	while (dir && (d = readdir(dir))) {
 		char path[300], name[32] = {};
+		unsigned int pid = atoi(d->d_name);
 		int fd;
 
-		snprintf(path, sizeof(path), "/proc/%s/comm", d->d_name);
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (fd < 0)
+		if (!pid || pid >= ARRAY_SIZE(known) || known[pid] == OTHER)
 			continue;
-		xread(fd, name, sizeof(name) - 1);
-		close(fd);
-		if (strncmp(name, "kworker/", 8))
-			continue;
-		snprintf(path, sizeof(path), "/proc/%s/fail-nth", d->d_name);
-		fd = open(path, O_RDWR | O_CLOEXEC);
-		if (fd < 0)
-			continue;
-		fn(fd, arg);
-		close(fd);
+		if (known[pid] == UNKNOWN) {
+			snprintf(path, sizeof(path), "/proc/%u/comm", pid);
+			fd = open(path, O_RDONLY | O_CLOEXEC);
+			if (fd < 0)
+				continue;
+			xread(fd, name, sizeof(name) - 1);
+			close(fd);
+			known[pid] = OTHER;
+			if (strncmp(name, "kworker/", 8))
+				continue;
+			snprintf(path, sizeof(path), "/proc/%u/fail-nth", pid);
+			fd = open(path, O_RDWR | O_CLOEXEC);
+			if (fd < 0)
+				continue;
+			known[pid] = KWORKER + fd;
+		}
+		fn(known[pid] - KWORKER, arg);
 	}
 	if (dir)
 		closedir(dir);
