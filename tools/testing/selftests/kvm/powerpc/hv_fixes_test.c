@@ -30,7 +30,7 @@ static uintptr_t huge_memory(size_t size)
 	if (mem == (uintptr_t)MAP_FAILED)
 		return 0;
 	mem = (mem + align - 1) & -align;
-	madvise((void *)mem, size, MADV_HUGEPAGE);
+	madvise(mem, size, MADV_HUGEPAGE);
 	memset((void *)mem, 0x55, size);
 	return huge_kb() - kb < (long)(size >> 10) ? 0 : mem;
 }
@@ -75,13 +75,6 @@ static int large_create(struct htab_vm *vm, struct large *l)
 	return htab_set_slot(vm, 1, 0, OTHER_MEM, NULL, 0);
 }
 
-#define LARGE(_l) do {							\
-	TABLE(HTAB_ORDER);						\
-	ASSERT_EQ(0, large_create(&self->vm, _l));			\
-	if (!(_l)->mem)							\
-		SKIP(return, "this host has no page of %zu KB for it", (_l)->host >> 10); \
-} while (0)
-
 /*
  * An entry for a large page is taken if there is no memory at its address yet.
  * If then there is, but less than the page, and the host has a page as large
@@ -93,7 +86,10 @@ TEST_F(htab, large_page_past_its_slot)
 	struct large l;
 	int ret;
 
-	LARGE(&l);
+	TABLE(HTAB_ORDER);
+	ASSERT_EQ(0, large_create(&self->vm, &l));
+	if (!l.mem)
+		SKIP(return, "this host has no page of %zu KB for it", l.host >> 10);
 	HCALL(H_ENTER, 0, l.index, l.e.v, l.e.r);
 	/* At the end of the host's page, if that is larger */
 	ASSERT_EQ(0, htab_set_slot(&self->vm, 1, 0, OTHER_MEM,
@@ -120,7 +116,10 @@ TEST_F(htab, large_page_of_misaligned_memory)
 	void *mem;
 	long ret;
 
-	LARGE(&l);
+	TABLE(HTAB_ORDER);
+	ASSERT_EQ(0, large_create(&self->vm, &l));
+	if (!l.mem)
+		SKIP(return, "this host has no page of %zu KB for it", l.host >> 10);
 	mem = (void *)(l.mem + getpagesize());
 	ASSERT_EQ(0, htab_set_slot(&self->vm, 1, 0, OTHER_MEM, mem, l.size));
 	/* While the host is busy with its page tables, it enters it absent */
@@ -148,8 +147,7 @@ TEST_F(htab, page_init_of_shared_page)
 {
 	const uint64_t word = 0x0123456789abcdefULL;
 	size_t size = getpagesize();
-	volatile uint64_t *mem;
-	uint64_t now;
+	uint64_t now, *mem;
 	int fd;
 
 	GUEST();
@@ -160,7 +158,7 @@ TEST_F(htab, page_init_of_shared_page)
 	ASSERT_EQ(sizeof(word), pwrite(fd, &word, sizeof(word), 0));
 	mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 	ASSERT_NE(MAP_FAILED, mem);
-	ASSERT_EQ(0, htab_set_slot(&self->vm, 1, 0, OTHER_MEM, (void *)mem, size));
+	ASSERT_EQ(0, htab_set_slot(&self->vm, 1, 0, OTHER_MEM, mem, size));
 
 	/* Reading it gets it into the process, to be copied when written to */
 	ASSERT_EQ(word, *mem);
@@ -175,7 +173,7 @@ TEST_F(htab, page_init_of_shared_page)
 	EXPECT_EQ(0x1234, *mem);
 
 	ASSERT_EQ(sizeof(word), pwrite(fd, &word, sizeof(word), 0));
-	ASSERT_EQ(0, madvise((void *)mem, size, MADV_DONTNEED));
+	ASSERT_EQ(0, madvise(mem, size, MADV_DONTNEED));
 	ASSERT_EQ(word, *mem);
 	HCALL(H_PAGE_INIT, H_COPY_PAGE, OTHER_MEM, GUEST_DATA, 0);
 	EXPECT_EQ(0x1234, *mem);
@@ -187,14 +185,14 @@ TEST_F(htab, page_init_of_shared_page)
 TEST_F(htab, page_init_at_the_end_of_a_slot)
 {
 	const uint64_t last = OTHER_MEM + getpagesize() - 0x1000;
-	volatile uint64_t *mem;
+	uint64_t *mem;
 
 	GUEST();
 	ASSERT_EQ(0, guest_enable_hcall(&self->vm, H_PAGE_INIT));
 	mem = mmap(NULL, getpagesize(), PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, mem);
-	ASSERT_EQ(0, htab_set_slot(&self->vm, 1, 0, OTHER_MEM, (void *)mem, getpagesize()));
+	ASSERT_EQ(0, htab_set_slot(&self->vm, 1, 0, OTHER_MEM, mem, getpagesize()));
 	mem += (last - OTHER_MEM) / sizeof(*mem);
 
 	*mem = 0x5678;
