@@ -171,6 +171,18 @@ static inline size_t file_get(const char *path, char *buf, size_t size)
 	return len;
 }
 
+/* The number in a file after @after, -1 if there is none */
+static inline long get_number(const char *path, const char *after)
+{
+	char buf[8192];
+	char *p;
+
+	if (!file_get(path, buf, sizeof(buf)))
+		return -1;
+	p = strstr(buf, after);
+	return p ? atol(p + strlen(after)) : -1;
+}
+
 static inline uint64_t now_ms(void)
 {
 	struct timespec ts;

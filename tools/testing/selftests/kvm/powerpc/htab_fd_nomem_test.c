@@ -466,6 +466,18 @@ TEST_F(htab, reset_without_memory)
 	EXPECT_FALSE(s.met);
 }
 
+/* What makes an allocation of a kworker fail, -1 for another thread */
+static int open_kworker(unsigned int pid)
+{
+	char path[64], name[32];
+
+	snprintf(path, sizeof(path), "/proc/%u/comm", pid);
+	if (!file_get(path, name, sizeof(name)) || strncmp(name, "kworker/", 8))
+		return -1;
+	snprintf(path, sizeof(path), "/proc/%u/fail-nth", pid);
+	return open(path, O_RDWR | O_CLOEXEC);
+}
+
 /*
  * Under HV, it is a thread of the kernel's that prepares a table: make it fail
  * there. Threads come and go, but what a thread is called is asked only once:
@@ -473,35 +485,19 @@ TEST_F(htab, reset_without_memory)
  */
 static void each_kworker(void (*fn)(int fd, void *arg), void *arg)
 {
-	enum { UNKNOWN, OTHER, KWORKER };	/* or more: that, and its fail-nth */
-	static int known[1 << 15];
+	static int fds[1 << 15];	/* by thread; 0 of one not yet seen */
 	DIR *dir = opendir("/proc");
 	struct dirent *d;
 
 	while (dir && (d = readdir(dir))) {
-		char path[300], name[32] = {};
 		unsigned int pid = atoi(d->d_name);
-		int fd;
 
-		if (!pid || pid >= ARRAY_SIZE(known) || known[pid] == OTHER)
+		if (!pid || pid >= ARRAY_SIZE(fds))
 			continue;
-		if (known[pid] == UNKNOWN) {
-			snprintf(path, sizeof(path), "/proc/%u/comm", pid);
-			fd = open(path, O_RDONLY | O_CLOEXEC);
-			if (fd < 0)
-				continue;
-			xread(fd, name, sizeof(name) - 1);
-			close(fd);
-			known[pid] = OTHER;
-			if (strncmp(name, "kworker/", 8))
-				continue;
-			snprintf(path, sizeof(path), "/proc/%u/fail-nth", pid);
-			fd = open(path, O_RDWR | O_CLOEXEC);
-			if (fd < 0)
-				continue;
-			known[pid] = KWORKER + fd;
-		}
-		fn(known[pid] - KWORKER, arg);
+		if (!fds[pid])
+			fds[pid] = open_kworker(pid);
+		if (fds[pid] > 0)
+			fn(fds[pid], arg);
 	}
 	if (dir)
 		closedir(dir);

@@ -617,14 +617,6 @@ static void *mapping_thread(void *arg)
 	return writer_thread(t);
 }
 
-/* Negative if there is no such file */
-static long get_number(const char *path)
-{
-	char buf[32];
-
-	return file_get(path, buf, sizeof(buf)) ? strtol(buf, NULL, 0) : -1;
-}
-
 #define KSM "/sys/kernel/mm/ksm/"
 
 /* Equal pages become one page, until they are written to */
@@ -641,7 +633,7 @@ static void *merge_thread(void *arg)
 
 		for (i = 0; i < HTAB_MEM_SIZE; i += 4096)
 			mem[i] = 2;
-		while (get_number(KSM "pages_sharing") < 8 && !race_over(t)) {
+		while (get_number(KSM "pages_sharing", "") < 8 && !race_over(t)) {
 			if (now_ms() - begin > SOON_S * 1000)
 				return racer_fails(t, "no pages merged", now_ms() - begin);
 			usleep(1000);
@@ -734,7 +726,7 @@ TEST_F(htab, readers_against_fork)
 
 TEST_F(htab, readers_against_merging)
 {
-	if (get_number(KSM "run") < 0)
+	if (get_number(KSM "run", "") < 0)
 		SKIP(return, "this kernel does not merge pages");
 	ASSERT_EQ(0, file_put(KSM "pages_to_scan", "1000"));
 	ASSERT_EQ(0, file_put(KSM "sleep_millisecs", "1"));

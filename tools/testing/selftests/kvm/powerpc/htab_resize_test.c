@@ -35,17 +35,6 @@ static int resize_prepared(struct htab_vm *vm, unsigned int order)
 	return ret;
 }
 
-static long get_number(const char *path, const char *after)
-{
-	char buf[8192];
-	char *p;
-
-	if (!file_get(path, buf, sizeof(buf)))
-		return -1;
-	p = strstr(buf, after);
-	return p ? atol(p + strlen(after)) : -1;
-}
-
 /* The VM goes while a table is being allocated, or more than one */
 TEST_F(htab, resize_against_end_of_vm)
 {

@@ -10,12 +10,7 @@
 
 static long huge_kb(void)
 {
-	char buf[8192], *p;
-
-	if (!file_get("/proc/self/smaps_rollup", buf, sizeof(buf)))
-		return 0;
-	p = strstr(buf, "AnonHugePages:");
-	return p ? atol(strchr(p, ':') + 1) : 0;
+	return get_number("/proc/self/smaps_rollup", "AnonHugePages:");
 }
 
 /* Memory of huge pages, aligned to its size or to 16 MB; 0 if this host has none */
@@ -30,7 +25,7 @@ static uintptr_t huge_memory(size_t size)
 	if (mem == (uintptr_t)MAP_FAILED)
 		return 0;
 	mem = (mem + align - 1) & -align;
-	madvise(mem, size, MADV_HUGEPAGE);
+	madvise((void *)mem, size, MADV_HUGEPAGE);
 	memset((void *)mem, 0x55, size);
 	return huge_kb() - kb < (long)(size >> 10) ? 0 : mem;
 }
