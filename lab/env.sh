@@ -10,8 +10,8 @@ MACHINE=${MACHINE:-powernv9}
 JOBS=${JOBS:-$(nproc)}
 CROSS_COMPILE=${CROSS_COMPILE:-powerpc64le-linux-gnu-}
 CROSS_COMPILE_BE=${CROSS_COMPILE_BE:-powerpc64-linux-gnu-}	# for programs only
-# Depending on the files that were read, not on what the preprocessor makes of
-# them, it need not be run before each compilation: a fifth of a first build.
+# ccache goes by the files that a compilation reads.  To go by what the
+# preprocessor makes of them it would run that first: a fifth of a first build.
 export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CCACHE_DEPEND=1
 
 say() {		# a line of progress, with the seconds since the script began
