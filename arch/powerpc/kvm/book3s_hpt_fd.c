@@ -179,6 +179,7 @@ static void hpt_changed(struct kvm *kvm, unsigned long word, unsigned long bits)
 {
 	struct kvm_hpt_watch *watch = &kvm->arch.hpt_watch;
 	unsigned int n = hweight_long(bits);
+	unsigned long known;
 	struct hpt_reader *r;
 
 	kvm->stat.hpt_changes_harvested += n;
@@ -187,9 +188,9 @@ static void hpt_changed(struct kvm *kvm, unsigned long word, unsigned long bits)
 		/* Who has yet to notice a new table will start over with it. */
 		if (r->generation != watch->generation)
 			continue;
-		r->nr_pending += n;
-		if (r->pending[word] & bits)
-			r->nr_pending -= hweight_long(r->pending[word] & bits);
+		/* In one step, since fdinfo looks on: never more than there are. */
+		known = r->pending[word] & bits;
+		r->nr_pending += known ? hweight_long(bits & ~known) : n;
 		r->pending[word] |= bits;
 	}
 	rcu_read_unlock();
