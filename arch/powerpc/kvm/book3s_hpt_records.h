@@ -33,6 +33,38 @@ struct kvmppc_hpt_view {
 	unsigned long rev;
 };
 
+/* HPTE @p as far as it tells whether it is valid: 0 if not. */
+static __always_inline __be64
+kvmppc_hpt_there(const struct kvmppc_hpt_view *view, const void *p)
+{
+	return READ_ONCE(*(const __be64 *)p) & view->there;
+}
+
+/*
+ * The first HPTE from @p on, before @end, that is not invalid.  By fours, each
+ * looked at by itself: runs of invalid HPTEs between others are short.
+ */
+static __always_inline const void *
+kvmppc_hpt_next_there(const struct kvmppc_hpt_view *view, const void *p,
+		      const void *end)
+{
+	const size_t size = sizeof(struct kvm_hpt_entry);
+
+	for (; p + 3 * size < end; p += 4 * size) {
+		if (kvmppc_hpt_there(view, p))
+			return p;
+		if (kvmppc_hpt_there(view, p + size))
+			return p + size;
+		if (kvmppc_hpt_there(view, p + 2 * size))
+			return p + 2 * size;
+		if (kvmppc_hpt_there(view, p + 3 * size))
+			return p + 3 * size;
+	}
+	while (p < end && !kvmppc_hpt_there(view, p))
+		p += size;
+	return p;
+}
+
 /**
  * kvmppc_hpt_emit - the body of kvmppc_hpt_ops.emit
  * @view:	how to look at HPTEs
@@ -63,6 +95,8 @@ kvmppc_hpt_emit(struct kvmppc_hpt_view *view, struct kvmppc_hpt_records *out,
 	/* Of the record: its first HPTE, and the one after its last valid one */
 	const void *begin = p, *invalid = p;
 	__be64 state = cpu_to_be64(HPTE_V_VALID), flip = 0;
+	/* PR: valid HPTEs are the only ones there, and in no other state. */
+	const bool only_one = view->there == state;
 	/* From a valid HPTE to where its second doubleword goes, if it fits */
 	unsigned long offset = out->buf + out->len - p + sizeof(__be64);
 	const void *limit = out->buf + out->size - sizeof(__be64) + 1;
@@ -89,19 +123,18 @@ kvmppc_hpt_emit(struct kvmppc_hpt_view *view, struct kvmppc_hpt_records *out,
 		for (; p < stop; p += size) {
 			__be64 v = READ_ONCE(*(const __be64 *)p);
 
-			if ((v & view->there) != state)
+			if (only_one ? !(v & view->there) : (v & view->there) != state)
 				break;
 			copy(view, p, v, flip, (void *)p + offset);
 		}
 		invalid = p;
 skip:
-		while (p < end && !(READ_ONCE(*(const __be64 *)p) & view->there))
-			p += size;
+		p = kvmppc_hpt_next_there(view, p, end);
 		if (p == end)
 			break;
 
 		if (p == invalid) {
-			__be64 other = READ_ONCE(*(const __be64 *)p) & view->there;
+			__be64 other = kvmppc_hpt_there(view, p);
 
 			if (p >= limit - offset)
 				break;
