@@ -178,19 +178,16 @@ EXPORT_SYMBOL_GPL(kvmppc_hpt_replaced);
 static void hpt_changed(struct kvm *kvm, unsigned long word, unsigned long bits)
 {
 	struct kvm_hpt_watch *watch = &kvm->arch.hpt_watch;
-	unsigned int n = hweight_long(bits);
-	unsigned long known;
 	struct hpt_reader *r;
 
-	kvm->stat.hpt_changes_harvested += n;
+	kvm->stat.hpt_changes_harvested += hweight_long(bits);
 	rcu_read_lock();
 	list_for_each_entry_rcu(r, &watch->readers, node) {
 		/* Who has yet to notice a new table will start over with it. */
 		if (r->generation != watch->generation)
 			continue;
 		/* In one step, since fdinfo looks on: never more than there are. */
-		known = r->pending[word] & bits;
-		r->nr_pending += known ? hweight_long(bits & ~known) : n;
+		r->nr_pending += hweight_long(bits & ~r->pending[word]);
 		r->pending[word] |= bits;
 	}
 	rcu_read_unlock();
