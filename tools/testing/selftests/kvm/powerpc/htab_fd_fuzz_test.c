@@ -26,6 +26,7 @@
 #define HOLE		(4UL << 20)	/* and no memory after it */
 #define CORPUS		(256UL << 10)
 #define MAX_READ	70000UL
+#define LONG_STREAM	70000UL
 #define GUARD		16UL
 
 #define FEATURE2_ARCH_3_00	0x00800000UL
@@ -669,12 +670,29 @@ static void mutate(struct fuzz *f, struct stream *s)
 	memcpy(s->buf + at, &hdr, sizeof(hdr));
 }
 
+/* More than the kernel takes in at a time, and nothing that would end it before */
+static void long_stream(struct fuzz *f, struct stream *s)
+{
+	size_t len = LONG_STREAM + below(f, LONG_STREAM);
+
+	while (s->len < len) {
+		unsigned long n = 1 + below(f, 200);
+
+		stream_header(s, below(f, f->want.npte - n), n, 0);
+		while (n--)
+			stream_entry(s, (rnd(f) & 0x3fffffffffffff80ULL) | HPTE_V_VALID,
+				     0x100000000000ULL + (rnd(f) & 0xfffffffff000ULL));
+	}
+}
+
 static void random_stream(struct fuzz *f)
 {
 	unsigned long n = 1 + below(f, one_in(f, 4) ? 100 : 25);
 	struct stream *s = &f->s;
 
 	stream_reset(s);
+	if (one_in(f, 500))
+		return long_stream(f, s);
 	if (one_in(f, 50))
 		random_bytes(f, s, below(f, 600));
 	while (n-- && s->len < ARENA / 2) {
