@@ -578,6 +578,7 @@ static void hpt_reader_undo(struct hpt_reader *r, struct kvmppc_hpt_records *out
 		for_each_clear_bitrange_from(clear, stop, r->pending, end)
 			r->nr_pending += stop - clear;
 		bitmap_set(r->pending, first, end - first);
+		cond_resched();
 	}
 	r->ops->release(r->kvm, &hold, KVMPPC_HPT_NOINTR);
 	out->len = done;
