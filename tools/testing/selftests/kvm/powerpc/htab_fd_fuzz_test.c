@@ -678,10 +678,7 @@ static void long_stream(struct fuzz *f, struct stream *s)
 	while (s->len < len) {
 		unsigned long n = 1 + below(f, 200);
 
-		stream_header(s, below(f, f->want.npte - n), n, 0);
-		while (n--)
-			stream_entry(s, (rnd(f) & 0x3fffffffffffff80ULL) | HPTE_V_VALID,
-				     0x100000000000ULL + (rnd(f) & 0xfffffffff000ULL));
+		stream_run(s, below(f, f->want.npte - n), n, 0, below(f, 256));
 	}
 }
 
@@ -691,8 +688,10 @@ static void random_stream(struct fuzz *f)
 	struct stream *s = &f->s;
 
 	stream_reset(s);
-	if (one_in(f, 500))
-		return long_stream(f, s);
+	if (one_in(f, 500)) {
+		long_stream(f, s);
+		return;
+	}
 	if (one_in(f, 50))
 		random_bytes(f, s, below(f, 600));
 	while (n-- && s->len < ARENA / 2) {
