@@ -40,6 +40,8 @@
 struct fuzz_reader {
 	int fd;
 	bool bolted;
+	unsigned long start;	/* index; past the end the first pass is a 0 */
+	bool later;		/* a 0 is no such one */
 	struct model m;
 };
 
@@ -417,25 +419,31 @@ static bool read_once(struct fuzz *f, struct fuzz_reader *r)
 		return false;
 	if (n && one_in(f, 4))
 		keep(f, p, n);
-	if (!n && one_in(f, 8))
+	if (n)
+		return true;
+	if (one_in(f, 8) && r->later)
 		return table_is_right(f, r, "nothing left to tell, but was told of");
+	r->later = true;
 	return true;
 }
 
 /* Until there is nothing left */
 static bool drain_lazy(struct fuzz *f, struct fuzz_reader *r)
 {
+	bool later;
 	ssize_t n;
 
 	do {
 		if (!read_once(f, r))
 			return false;
+		later = r->later;
 		n = xread(r->fd, f->buf, HTAB_QEMU_BUF);
 		if (n < 0)
 			return fails(f, "read: %zd", n);
 		if (!replay(f, r, f->buf, n))
 			return false;
-	} while (n);
+		r->later |= !n;
+	} while (n || !later);
 	return table_is_right(f, r, "nothing left to tell, but was told of");
 }
 
@@ -846,6 +854,8 @@ static bool open_reader(struct fuzz *f, struct fuzz_reader *r, bool bolted)
 	if (r->fd >= 0)
 		close(r->fd);
 	r->bolted = bolted;
+	r->start = start;
+	r->later = start < f->want.npte;
 	r->fd = htab_open(f->vm, bolted ? KVM_GET_HTAB_BOLTED_ONLY : 0, start);
 	if (r->fd < 0)
 		return fails(f, "a reader: %d", r->fd);
@@ -873,6 +883,7 @@ static bool new_table(struct fuzz *f)
 		return false;
 	if (same) {
 		memset(f->want.hpte, 0, f->want.npte * sizeof(*f->want.hpte));
+		f->bolted.later = f->bolted.start < f->want.npte;
 	} else {
 		model_free(&f->want);
 		model_init(&f->want, f->vm->npte);
