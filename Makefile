@@ -3,8 +3,9 @@
 
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kvm-hpt-fd
 CONFIG ?= 64k-le
+BASE_VERSION ?= 7.3
 MACHINE ?= $(if $(filter pr,$(FLAVOUR)),pseries9,powernv9)
-export CACHE CONFIG MACHINE
+export CACHE CONFIG MACHINE BASE_VERSION
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -39,6 +40,8 @@ help:
 #:   make selftests     the test programs, in out/selftests/
 #:   make clean         removes out/; make distclean says how to remove the cache
 #:
+#: BASE_VERSION=7.2 or 6.12 takes another kernel than 7.3, for which the series is
+#: written; results are in folders of the same names with -6.12 at their end.
 #: CACHE=FOLDER moves the cache (downloads, kernel tree, QEMU, ccache).
 
 setup:
@@ -47,8 +50,12 @@ setup:
 fetch: setup
 	@lab/fetch
 
+# What hosts and their guests are made of.
+hosts: setup
+	@lab/fetch qemu rootfs
+
 tree: setup
-	@lab/fetch source
+	@lab/fetch source-$(BASE_VERSION)
 	@series/compose tree
 
 refresh series: setup
@@ -64,10 +71,10 @@ selftests: tree
 	@lab/selftests
 
 # A shell, a demo and the tests want our kernel unless told otherwise.
-shell: fetch kernel selftests
+shell: hosts kernel selftests
 	@lab/shell
 
-demo: fetch kernel
+demo: hosts kernel
 	@lab/demo
 
 check: fetch
@@ -75,13 +82,13 @@ check: fetch
 
 # Under the kernel that checks itself.
 soak: CONFIG = 64k-le-debug
-soak: fetch kernel selftests
+soak: hosts kernel selftests
 	@lab/soak
 
 check-base: fetch
 	@lab/check-base
 
-bench: fetch tree
+bench: hosts tree
 	@lab/bench
 
 clean:
@@ -90,5 +97,5 @@ clean:
 distclean: clean
 	@echo "The cache: rm -rf $(CACHE)"
 
-.PHONY: help setup fetch tree refresh series check-series kernel selftests shell \
+.PHONY: help setup fetch hosts tree refresh series check-series kernel selftests shell \
 	demo check soak check-base bench clean distclean

@@ -6,6 +6,8 @@ REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${CACHE:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/kvm-hpt-fd}
 OUT=${OUT:-$REPO/out}
 CONFIG=${CONFIG:-64k-le}
+HOME_BASE=7.3		# the kernel that the series is written for
+BASE_VERSION=${BASE_VERSION:-$HOME_BASE}
 MACHINE=${MACHINE:-powernv9}
 JOBS=${JOBS:-$(nproc)}
 CROSS_COMPILE=${CROSS_COMPILE:-powerpc64le-linux-gnu-}
@@ -22,6 +24,19 @@ die() {
 	printf '%s: %s\n' "${0##*/}" "$*" >&2
 	exit 1
 }
+
+is_base() {	# is_base VERSION: of a kernel that the lab has the source of
+	grep -q "^keep	source-${1//./\\.}	" "$REPO/lab/packages"
+}
+is_base "$BASE_VERSION" ||
+	die "BASE_VERSION=$BASE_VERSION: there are$(sed -nE 's/^keep	source-(\S+)	.*/ \1/p' "$REPO/lab/packages" | tr -d '\n')"
+
+base_suffix() {		# what the names of results of another base end in
+	[ "$BASE_VERSION" = "$HOME_BASE" ] || echo "-$BASE_VERSION"
+}
+
+# The kernel that hosts run.
+KERNEL=${KERNEL:-$OUT/kernel/$CONFIG$(base_suffix)}
 
 # The head comment of a script is its help text.
 help_if_asked() {
