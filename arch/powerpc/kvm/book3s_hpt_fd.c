@@ -969,7 +969,7 @@ static struct file *hpt_reader_open(struct kvm *kvm,
 	struct file *file;
 	int err;
 
-	r = kzalloc(sizeof(*r), GFP_KERNEL_ACCOUNT);
+	r = kzalloc_obj(*r, GFP_KERNEL_ACCOUNT);
 	if (!r)
 		return ERR_PTR(-ENOMEM);
 	r->buf = kvmalloc(HPT_BUF_SIZE, GFP_KERNEL_ACCOUNT);
@@ -1027,7 +1027,7 @@ static struct file *hpt_writer_open(struct kvm *kvm,
 	struct hpt_writer *w;
 	struct file *file;
 
-	w = kzalloc(sizeof(*w), GFP_KERNEL_ACCOUNT);
+	w = kzalloc_obj(*w, GFP_KERNEL_ACCOUNT);
 	if (!w)
 		return ERR_PTR(-ENOMEM);
 	w->buf_size = HPT_BUF_SIZE;

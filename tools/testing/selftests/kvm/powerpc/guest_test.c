@@ -104,7 +104,7 @@ static void guest_check_pages(uint64_t addr, uint64_t stride, uint64_t n, uint64
 TEST_F(guest, memory)
 {
 	uint64_t size = self->vm->page_size;
-	vm_vaddr_t gva = vm_vaddr_alloc(self->vm, 5 * size, KVM_UTIL_MIN_VADDR);
+	gva_t gva = vm_alloc(self->vm, 5 * size, KVM_UTIL_MIN_VADDR);
 	uint64_t *hva[5];
 	unsigned int i;
 
@@ -123,7 +123,7 @@ TEST_F(guest, memory)
 TEST_F(guest, as_many_pages_as_the_groups_hold)
 {
 	uint64_t stride = HPT_GROUPS * self->vm->page_size;
-	vm_paddr_t gpa[PAGES_OF_GROUP];
+	gpa_t gpa[PAGES_OF_GROUP];
 	unsigned int i;
 
 	for (i = 0; i < PAGES_OF_GROUP; i++) {
@@ -140,7 +140,7 @@ TEST_F(guest, as_many_pages_as_the_groups_hold)
 
 TEST_F(guest, mapped_elsewhere)
 {
-	vm_paddr_t gpa[2];
+	gpa_t gpa[2];
 	unsigned int i;
 
 	for (i = 0; i < 4; i++) {
@@ -157,7 +157,7 @@ TEST_F(guest, mapped_elsewhere)
 TEST_F(guest, dump)
 {
 	unsigned int lines = 0, told = 0;
-	vm_paddr_t gpa = vm_phy_page_alloc(self->vm, FREE_GPA, 0);
+	gpa_t gpa = vm_phy_page_alloc(self->vm, FREE_GPA, 0);
 	char *text, *line;
 	size_t size;
 	FILE *f = open_memstream(&text, &size);
@@ -300,7 +300,7 @@ static void *count(void *arg)
 
 TEST_F(guest, vcpus_share_memory)
 {
-	vm_vaddr_t gva = vm_vaddr_alloc_page(self->vm);
+	gva_t gva = vm_alloc_page(self->vm);
 	struct kvm_vcpu *vcpu[VCPUS] = { self->vcpu };
 	pthread_t thread[VCPUS];
 	unsigned int i;

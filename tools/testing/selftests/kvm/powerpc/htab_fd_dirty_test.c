@@ -256,13 +256,13 @@ static uint64_t free_group(struct kvm_vm *vm, uint64_t page)
 	return page;
 }
 
-static vm_paddr_t set_up_pages(struct kvm_vm *vm, struct shared *s)
+static gpa_t set_up_pages(struct kvm_vm *vm, struct shared *s)
 {
 	uint64_t first = FIRST_GVA >> vm->page_shift;
 	uint64_t align = vm->page_size > (size_t)getpagesize() ?
 			 vm->page_size : (size_t)getpagesize();
 	/* None of the host's pages is to hold other things as well */
-	vm_paddr_t gpa = vm_phy_pages_alloc(vm, DATA_PAGES + 2 * align / vm->page_size - 1,
+	gpa_t gpa = vm_phy_pages_alloc(vm, DATA_PAGES + 2 * align / vm->page_size - 1,
 					    DATA_GPA, 0);
 	unsigned int i, k;
 
@@ -301,8 +301,8 @@ FIXTURE_SETUP(fire)
 	struct vm_shape shape = VM_SHAPE_DEFAULT;
 	struct sigaction sa = { .sa_handler = guest_signal };
 	struct kvm_vcpu *vcpu[MAX_VCPUS];
-	vm_vaddr_t shared;
-	vm_paddr_t data;
+	gva_t shared;
+	gpa_t data;
 	unsigned int i;
 
 	self->seed = seed_of_this_run();
@@ -316,7 +316,7 @@ FIXTURE_SETUP(fire)
 	ASSERT_EQ(0, guest_enable_hcall(&self->htab, H_CLEAR_REF));
 	ASSERT_EQ(0, guest_enable_hcall(&self->htab, H_CLEAR_MOD));
 
-	shared = vm_vaddr_alloc(self->vm, sizeof(*self->shared), KVM_UTIL_MIN_VADDR);
+	shared = vm_alloc(self->vm, sizeof(*self->shared), KVM_UTIL_MIN_VADDR);
 	self->shared = addr_gva2hva(self->vm, shared);
 	data = set_up_pages(self->vm, self->shared);
 	for (i = 0; i < variant->vcpus; i++) {

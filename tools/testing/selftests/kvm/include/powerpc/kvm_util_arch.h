@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct kvm_mmu_arch {};
+
 struct kvm_vm_arch {
 	bool pr;		/* of PR KVM */
 	int htab_fd;		/* writer of the HPT */

@@ -177,7 +177,7 @@ void virt_arch_pgd_alloc(struct kvm_vm *vm)
 {
 	uint32_t order = HPT_ORDER;
 
-	if (vm->pgd_created)
+	if (vm->mmu.pgd_created)
 		return;
 
 	vm->arch.pr = vm_check_cap(vm, KVM_CAP_PPC_GET_PVINFO);
@@ -192,21 +192,21 @@ void virt_arch_pgd_alloc(struct kvm_vm *vm)
 	vm->arch.hptes = HPT_GROUPS * HPTES_PER_GROUP;
 	vm->arch.hptes_used = calloc(HPT_GROUPS, 1);
 	TEST_ASSERT(vm->arch.hptes_used, "Insufficient Memory");
-	vm->pgd_created = true;
+	vm->mmu.pgd_created = true;
 }
 
 void kvm_arch_vm_release(struct kvm_vm *vm)
 {
-	if (!vm->pgd_created)
+	if (!vm->mmu.pgd_created)
 		return;
 
 	/* It would keep the VM */
 	close(vm->arch.htab_fd);
 	free(vm->arch.hptes_used);
-	vm->pgd_created = false;
+	vm->mmu.pgd_created = false;
 }
 
-void vm_vaddr_populate_bitmap(struct kvm_vm *vm)
+void vm_populate_gva_bitmap(struct kvm_vm *vm)
 {
 	sparsebit_set_num(vm->vpages_valid, 0, (1ULL << SEGMENT_SHIFT) >> vm->page_shift);
 }
@@ -249,11 +249,11 @@ void virt_arch_pg_map(struct kvm_vm *vm, uint64_t gva, uint64_t gpa)
 		    (unsigned long long)be64toh(rec.entry.r));
 }
 
-vm_paddr_t addr_arch_gva2gpa(struct kvm_vm *vm, vm_vaddr_t gva)
+gpa_t addr_arch_gva2gpa(struct kvm_vm *vm, gva_t gva)
 {
 	struct kvm_hpt_entry e;
 
-	TEST_ASSERT(vm->pgd_created && hpt_find(vm, gva, &e) >= 0,
+	TEST_ASSERT(vm->mmu.pgd_created && hpt_find(vm, gva, &e) >= 0,
 		    "No mapping for vm virtual address, gva: 0x%lx", gva);
 
 	return (be64toh(e.r) & HPTE_R_RPN & ~(vm->page_size - 1ULL)) | (gva & (vm->page_size - 1));
@@ -264,7 +264,7 @@ void virt_arch_dump(FILE *stream, struct kvm_vm *vm, uint8_t indent)
 	struct record rec;
 	int fd;
 
-	if (!vm->pgd_created)
+	if (!vm->mmu.pgd_created)
 		return;
 
 	fd = htab_open(vm, 0, 0);
@@ -282,7 +282,7 @@ void virt_arch_dump(FILE *stream, struct kvm_vm *vm, uint8_t indent)
  */
 
 /* The vectors are in the two pages that vm_phy_pages_alloc() leaves alone */
-static void write_code(struct kvm_vm *vm, vm_paddr_t gpa, const char *begin, const char *end)
+static void write_code(struct kvm_vm *vm, gpa_t gpa, const char *begin, const char *end)
 {
 	uint32_t *inst = addr_gpa2hva(vm, gpa);
 	unsigned int i;
@@ -294,7 +294,7 @@ static void write_code(struct kvm_vm *vm, vm_paddr_t gpa, const char *begin, con
 	__builtin___clear_cache((char *)inst, (char *)inst + (end - begin));
 }
 
-void kvm_arch_vm_post_create(struct kvm_vm *vm)
+void kvm_arch_vm_post_create(struct kvm_vm *vm, unsigned int nr_vcpus)
 {
 	uint32_t code[EXCEPTION_STEP / 4];
 	size_t size = exception_vector_end - exception_vector;
@@ -326,8 +326,8 @@ bool vcpu_get_exception(struct kvm_vcpu *vcpu, struct guest_exception *ex)
 	ex->vector = run->papr_hcall.args[0];
 	ex->nip = run->papr_hcall.args[1];
 	ex->msr = run->papr_hcall.args[2];
-	vcpu_get_reg(vcpu, KVM_REG_PPC_DAR, &ex->dar);
-	vcpu_get_reg(vcpu, KVM_REG_PPC_DSISR, &ex->dsisr);
+	ex->dar = vcpu_get_reg(vcpu, KVM_REG_PPC_DAR);
+	ex->dsisr = vcpu_get_reg(vcpu, KVM_REG_PPC_DSISR);
 	return true;
 }
 
@@ -391,9 +391,9 @@ struct kvm_vcpu *vm_arch_vcpu_add(struct kvm_vm *vm, uint32_t vcpu_id)
 	struct kvm_sregs sregs;
 	struct kvm_regs regs;
 	struct kvm_vcpu *vcpu;
-	vm_vaddr_t stack;
+	gva_t stack;
 
-	stack = __vm_vaddr_alloc(vm, stack_size, DEFAULT_GUEST_STACK_VADDR_MIN,
+	stack = __vm_alloc(vm, stack_size, DEFAULT_GUEST_STACK_VADDR_MIN,
 				 MEM_REGION_DATA);
 
 	vcpu = __vm_vcpu_add(vm, vcpu_id);

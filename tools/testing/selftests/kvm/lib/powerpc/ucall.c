@@ -9,7 +9,7 @@
 /* Of the guest: which instruction is a hypercall */
 static bool fake_sc_1;
 
-void ucall_arch_init(struct kvm_vm *vm, vm_paddr_t mmio_gpa)
+void ucall_arch_init(struct kvm_vm *vm, gpa_t mmio_gpa)
 {
 	write_guest_global(vm, fake_sc_1, vm->arch.pr);
 }
@@ -56,7 +56,7 @@ long papr_hcall(uint64_t nr, uint64_t args[HCALL_ARGS])
 	return r3;
 }
 
-void ucall_arch_do_ucall(vm_vaddr_t uc)
+void ucall_arch_do_ucall(gva_t uc)
 {
 	uint64_t args[HCALL_ARGS] = { uc };
 
