@@ -17,7 +17,8 @@ help:
 #:   make demo          set up, build, boot, and live-migrate a guest, from nothing
 #:                      MACHINE=powernv9 HOPS=3 GUEST_MEM=512M change it,
 #:                      FLAVOUR=pr for PR; lab/demo help lists the rest
-#:   make check         every test; TESTS="kunit series" some of them
+#:   make check         the tests; ALL=1 all of them, on all machines;
+#:                      TESTS="kunit series" some of them
 #:   make soak          seeded tests with one seed after the other; MINUTES=60,
 #:                      MACHINE=pseries9, HTAB_SEED=0x... repeats one
 #:   make check-base    the tests of the interface, against the unpatched kernel
@@ -35,8 +36,8 @@ help:
 #: Parts of the lab, made as needed
 #:   make setup         build tools, by apt
 #:   make fetch         Debian's packages, unpacked in the cache
-#:   make kernel        CONFIG=64k-le, 4k-le, 64k-le-debug, 64k-le-kcsan, 64k-be or
-#:                      debian; BASE=1 unpatched
+#:   make kernel        CONFIG=64k-le, 4k-le, 4k-pr, 64k-le-debug, 64k-le-kcsan,
+#:                      64k-be or debian; BASE=1 unpatched
 #:   make selftests     the test programs, in out/selftests/
 #:   make clean         removes out/; make distclean says how to remove the cache
 #:
