@@ -224,6 +224,7 @@ static void hpt_hv_follow(struct kvm *kvm, unsigned long first,
 	}
 }
 
+/* That is not long, for who has locked an HPTE is not preempted. */
 static void hpt_hv_await(struct kvm *kvm, unsigned long word,
 			 unsigned long bits)
 {

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a guest of HV KVM can get of the host's memory that is not its own: by
- * large pages, and by H_PAGE_INIT.
+ * What a guest of HV KVM can get of the host's memory that is not its own, by
+ * large pages and by H_PAGE_INIT; and how its process can make a CPU of the host
+ * wait for ever.  A host that fails the latter does not survive it.
  */
 #define HTAB_HV_ONLY
+#include <semaphore.h>
+
 #include "htab_fixture.h"
 
 #define OTHER_MEM	0x40000000UL	/* where a test has a slot of its own */
@@ -201,6 +204,198 @@ TEST_F(htab, page_init_at_the_end_of_a_slot)
 	HCALL_IS(H_PARAMETER, H_PAGE_INIT, H_ZERO_PAGE, last + 0x1000, 0, 0);
 	HCALL_IS(H_PARAMETER, H_PAGE_INIT, H_COPY_PAGE, last + 0x1000, GUEST_DATA, 0);
 	HCALL_IS(H_PARAMETER, H_PAGE_INIT, H_COPY_PAGE, GUEST_DATA, last + 0x1000, 0);
+}
+
+/*
+ * Who holds the lock of an HPTE, or that of a page's chain of them, must not be
+ * preempted: an MMU notifier on the same CPU would wait for it, and not let it
+ * go on.  Here comes one by a timer, in the middle of what goes through many
+ * HPTEs, each time at another moment.  It has the higher priority and the pages
+ * that the HPTEs map, so it looks at all that are left.
+ */
+#define PREEMPT_MS	3000
+#define PREEMPT_PAGES	16UL
+#define PREEMPT_GROUPS	300UL	/* of HPTEs, each with 7 of ours */
+
+struct preempted {
+	pthread_t thread;
+	struct htab_vm *vm;
+	int (*prepare)(struct preempted *p);
+	int (*go)(struct preempted *p);
+	struct stream s;
+	int writer;
+	char *mem;
+	size_t size;
+	sem_t aim;
+	unsigned int delay;	/* from that to the notifier, in us; 0 is none */
+	unsigned int notified;
+	unsigned int done;
+	unsigned int amid;	/* of those, with a notifier before the end */
+	bool stop;
+	int error;
+};
+
+#define NOTIFIED(_p)	__atomic_load_n(&(_p)->notified, __ATOMIC_RELAXED)
+
+static uint64_t now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000ULL + ts.tv_nsec / 1000;
+}
+
+static int stay_on_cpu(unsigned int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return sched_setaffinity(0, sizeof(set), &set) ? -errno : 0;
+}
+
+static void *notifier_thread(void *arg)
+{
+	const struct sched_param param = { .sched_priority = 1 };
+	struct preempted *p = arg;
+
+	if (stay_on_cpu(0) || sched_setscheduler(0, SCHED_FIFO, &param)) {
+		p->error = -errno;
+		return NULL;
+	}
+	while (!sem_wait(&p->aim) && !__atomic_load_n(&p->stop, __ATOMIC_RELAXED)) {
+		usleep(p->delay);
+		if (madvise(p->mem, p->size, MADV_DONTNEED))
+			p->error = -errno;
+		__atomic_add_fetch(&p->notified, 1, __ATOMIC_RELAXED);
+	}
+	return NULL;
+}
+
+/* With a notifier after a delay, or none; *@us is how long it took */
+static int preempted_once(struct preempted *p, unsigned int delay, uint64_t *us)
+{
+	unsigned int before = NOTIFIED(p);
+	ssize_t n;
+	int ret;
+
+	ret = p->prepare(p);
+	if (ret)
+		return ret;
+	/* HPTEs map what is there when they are written */
+	memset(p->mem, 1, p->size);
+	n = xwrite(p->writer, p->s.buf, p->s.len);
+	if (n != (ssize_t)p->s.len)
+		return n < 0 ? n : -EIO;
+	p->delay = delay;
+	if (delay)
+		sem_post(&p->aim);
+	*us = now_us();
+	ret = p->go(p);
+	*us = now_us() - *us;
+	if (!delay)
+		return ret;
+	p->done++;
+	p->amid += NOTIFIED(p) != before;
+	while (NOTIFIED(p) == before && !p->error)
+		usleep(100);
+	return ret ?: p->error;
+}
+
+static void *preempted_thread(void *arg)
+{
+	struct preempted *p = arg;
+	uint64_t begin, us, last;
+	unsigned int i;
+
+	p->error = stay_on_cpu(0);
+	/* The first time is no measure */
+	for (i = 0; i < 3 && !p->error; i++)
+		p->error = preempted_once(p, 0, &us);
+	begin = now_ms();
+	for (i = 0; (now_ms() - begin < PREEMPT_MS || !p->amid) && !p->error; i++)
+		p->error = preempted_once(p, 1 + us * (i * 37 % 64) / 64, &last);
+	__atomic_store_n(&p->stop, true, __ATOMIC_RELAXED);
+	sem_post(&p->aim);
+	return NULL;
+}
+
+#define PREEMPTED(_prepare, _go) do {					\
+	struct preempted p = {						\
+		.vm = &self->vm,					\
+		.prepare = (_prepare),					\
+		.go = (_go),						\
+		.size = PREEMPT_PAGES * getpagesize(),			\
+	};								\
+	pthread_t notifier;						\
+	unsigned long i;						\
+									\
+	GUEST();							\
+	p.writer = self->writer;					\
+	p.mem = mmap(NULL, p.size, PROT_READ | PROT_WRITE,		\
+		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);		\
+	ASSERT_NE(MAP_FAILED, p.mem);					\
+	ASSERT_EQ(0, htab_set_slot(&self->vm, 1, 0, OTHER_MEM, p.mem, p.size)); \
+	for (i = 0; i < 8 * PREEMPT_GROUPS; i++) {			\
+		struct hpte e = mapping(i, OTHER_MEM + i % PREEMPT_PAGES * getpagesize()); \
+									\
+		/* The last of a group may be one that real mode needs */	\
+		if (i % 8 == 0)						\
+			stream_header(&p.s, i, 7, 0);			\
+		if (i % 8 != 7)						\
+			stream_entry(&p.s, e.v, e.r);			\
+	}								\
+	ASSERT_EQ(0, sem_init(&p.aim, 0, 0));				\
+	ASSERT_EQ(0, pthread_create(&notifier, NULL, notifier_thread, &p)); \
+	ASSERT_EQ(0, pthread_create(&p.thread, NULL, preempted_thread, &p)); \
+	/* If there is another CPU, it can tell */			\
+	stay_on_cpu(1);							\
+	for (i = 0; i < SOON_S * 10 && pthread_tryjoin_np(p.thread, NULL); i++) \
+		usleep(100000);						\
+	ASSERT_GT(SOON_S * 10, i) {					\
+		TH_LOG("CPU 0 hangs, after %u, %u", p.done, p.amid);	\
+	}								\
+	ASSERT_EQ(0, pthread_join(notifier, NULL));			\
+	EXPECT_EQ(0, p.error);						\
+	EXPECT_LT(0, p.amid);						\
+	TH_LOG("%u done, %u of them with a notifier meanwhile", p.done, p.amid); \
+} while (0)
+
+static int commit_prepare(struct preempted *p)
+{
+	struct kvm_ppc_resize_hpt arg = { .shift = HTAB_ORDER };
+	int ret;
+
+	while ((ret = xioctl(p->vm->fd, KVM_PPC_RESIZE_HPT_PREPARE, &arg)) > 0)
+		usleep(1000);
+	return ret;
+}
+
+static int commit(struct preempted *p)
+{
+	struct kvm_ppc_resize_hpt arg = { .shift = HTAB_ORDER };
+
+	return xioctl(p->vm->fd, KVM_PPC_RESIZE_HPT_COMMIT, &arg);
+}
+
+TEST_F(htab, resize_preempted_by_notifier)
+{
+	PREEMPTED(commit_prepare, commit);
+}
+
+static int slot_add(struct preempted *p)
+{
+	return htab_set_slot(p->vm, 1, 0, OTHER_MEM, p->mem, p->size);
+}
+
+static int slot_remove(struct preempted *p)
+{
+	return htab_set_slot(p->vm, 1, 0, OTHER_MEM, p->mem, 0);
+}
+
+TEST_F(htab, slot_removal_preempted_by_notifier)
+{
+	PREEMPTED(slot_add, slot_remove);
 }
 
 TEST_HARNESS_MAIN

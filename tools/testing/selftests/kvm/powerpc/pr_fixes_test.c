@@ -9,6 +9,7 @@
 #include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/timerfd.h>
 #include <linux/userfaultfd.h>
 #include "htab.h"
 #include "pr_guest.h"
@@ -592,6 +593,54 @@ TEST_F(pr, queued_interrupt_is_visible)
 	EXPECT_LT(0, seen[3]);
 	TH_LOG("%lu system calls, %u signals, %u of them at the vector",
 	       (unsigned long)regs.gpr[14], n - 1, seen[3]);
+}
+
+/*
+ * A guest makes system calls, so its CPU is often about to enter it when one of
+ * the host's timers expires.  That interrupt must neither be forgotten, with the
+ * CPU's clock, nor be warned of.
+ */
+#define TIMER_MS	5000
+#define TIMER_US	400
+#define TAINT_WARN	0x200
+
+static void stay_on_cpu(unsigned int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
+TEST_F(pr, host_timer_while_entering)
+{
+	const struct itimerspec often = {
+		.it_value.tv_nsec = 1, .it_interval.tv_nsec = TIMER_US * 1000,
+	};
+	long tainted = get_number("/proc/sys/kernel/tainted", "");
+	struct guest_thread t = { .vm = &self->vm };
+	struct kvm_regs regs;
+	int timer;
+
+	ASSERT_LE(0, tainted);
+	load_code(&self->vm, SYSCALL_VECTOR, pr_guest_handler, pr_guest_handler_end);
+	ASSERT_EQ(0, set_label(&self->vm, pr_guest_syscalls, 0));
+	timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+	ASSERT_LE(0, timer);
+	/* Where the timer is armed, it expires */
+	stay_on_cpu(1);
+	ASSERT_EQ(0, timerfd_settime(timer, 0, &often, NULL));
+	ASSERT_EQ(0, guest_start(&t));
+	stay_on_cpu(0);
+	usleep(TIMER_MS * 1000);
+	EXPECT_EQ(-EINTR, guest_stop(&t));
+	close(timer);
+	if (!(tainted & TAINT_WARN))
+		EXPECT_EQ(0, get_number("/proc/sys/kernel/tainted", "") & TAINT_WARN);
+	ASSERT_EQ(0, xioctl(self->vm.vcpu, KVM_GET_REGS, &regs));
+	EXPECT_LT(0, regs.gpr[14]);
+	TH_LOG("%lu system calls", (unsigned long)regs.gpr[14]);
 }
 
 TEST_F(pr, dirty_log_from_the_start)
