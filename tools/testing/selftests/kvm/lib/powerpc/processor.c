@@ -394,7 +394,7 @@ struct kvm_vcpu *vm_arch_vcpu_add(struct kvm_vm *vm, uint32_t vcpu_id)
 	gva_t stack;
 
 	stack = __vm_alloc(vm, stack_size, DEFAULT_GUEST_STACK_VADDR_MIN,
-				 MEM_REGION_DATA);
+			   MEM_REGION_DATA);
 
 	vcpu = __vm_vcpu_add(vm, vcpu_id);
 	vcpu_enable_cap(vcpu, KVM_CAP_PPC_PAPR, 0);
