@@ -142,8 +142,8 @@ static void hpt_pr_clear(struct kvm_hpt_info *hpt)
 {
 	unsigned long at;
 
-	for (at = 0; at < BIT(hpt->order); at += SZ_256K) {
-		memset((void *)hpt->virt + at, 0, SZ_256K);
+	for (at = 0; at < BIT(hpt->order); at += SZ_64K) {
+		memset((void *)hpt->virt + at, 0, SZ_64K);
 		cond_resched();
 	}
 }
