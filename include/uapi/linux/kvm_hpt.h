@@ -17,11 +17,15 @@
  * tells of @n_valid + @n_invalid HPTEs from @index on: the first @n_valid
  * are valid, with the contents given, the others are invalid.
  */
+#ifdef __powerpc__
+#include <asm/kvm.h>	/* has always had it */
+#else
 struct kvm_get_htab_header {
 	__u32	index;
 	__u16	n_valid;
 	__u16	n_invalid;
 };
+#endif
 
 /*
  * An HPTE, in the format of architecture version 2.07 whatever the processor,

@@ -26,6 +26,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <linux/kvm.h>
+#include <linux/kvm_hpt.h>
 #include "kselftest_harness.h"
 
 /*

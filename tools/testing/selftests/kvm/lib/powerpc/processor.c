@@ -11,6 +11,7 @@
  * in a hypercall to userspace, see handlers.S.
  */
 #include <endian.h>
+#include <linux/kvm_hpt.h>
 
 #include "kvm_util.h"
 #include "processor.h"
