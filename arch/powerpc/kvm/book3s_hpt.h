@@ -12,7 +12,7 @@
 
 /* Values for the flags of kvmppc_hpt_ops.hold */
 #define KVMPPC_HPT_WRITE	BIT(0)	/* entries are going to be changed */
-#define KVMPPC_HPT_NOINTR	BIT(1)	/* wait for the lock, whatever comes */
+#define KVMPPC_HPT_NOKILL	BIT(1)	/* wait for the lock, whatever comes */
 
 /**
  * struct kvmppc_hpt_hold - a guest's HPT, held against replacement
@@ -57,8 +57,8 @@ struct kvmppc_hpt_records {
  * @name:	The flavour, as it is shown to users.
  * @hold:	Keep the table from being replaced or reset until @release, and,
  *		for KVMPPC_HPT_WRITE, vCPUs from running if the flavour cannot
- *		change the table under them.  Returns 0, -EINTR if a signal came
- *		while it waited (not with KVMPPC_HPT_NOINTR), or -EBUSY if vCPUs
+ *		change the table under them.  Returns 0, -EINTR if it was killed
+ *		while it waited (not with KVMPPC_HPT_NOKILL), or -EBUSY if vCPUs
  *		run that cannot be stopped.
  * @release:	The end of @hold.
  * @follow:	Look for changes of HPTEs @first to @end - 1 that are not logged,

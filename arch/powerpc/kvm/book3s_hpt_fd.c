@@ -82,6 +82,12 @@
 /* What goes to or from userspace in one copy. */
 #define HPT_BUF_SIZE	SZ_64K
 
+/*
+ * A process that is at the limit of its memory cgroup is to be told so, not to
+ * be killed.
+ */
+#define HPT_GFP		(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
+
 /* The least that a read can be given to return in every case: one entry. */
 #define HPT_MIN_READ	(sizeof(struct kvm_get_htab_header) + \
 			 sizeof(struct kvm_hpt_entry))
@@ -257,8 +263,7 @@ static noinline int hpt_reader_rebind(struct hpt_reader *r,
 	if (!r->pending) {
 		if (hold->nr > HPT_MAX_NR)
 			return -EOVERFLOW;
-		pending = __vmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_ZERO |
-					  __GFP_NOWARN);
+		pending = __vmalloc(size, HPT_GFP | __GFP_ZERO);
 		if (!pending)
 			return -ENOMEM;
 		/* What changed up to now is news to the older readers only. */
@@ -559,7 +564,7 @@ static void hpt_reader_undo(struct hpt_reader *r, struct kvmppc_hpt_records *out
 		rec = out->buf + done;
 	}
 
-	r->ops->hold(r->kvm, &hold, KVMPPC_HPT_NOINTR);
+	r->ops->hold(r->kvm, &hold, KVMPPC_HPT_NOKILL);
 	for (at = done; at < out->len; at += hpt_record_size(rec)) {
 		unsigned long first, end, clear, stop;
 
@@ -580,7 +585,7 @@ static void hpt_reader_undo(struct hpt_reader *r, struct kvmppc_hpt_records *out
 		bitmap_set(r->pending, first, end - first);
 		cond_resched();
 	}
-	r->ops->release(r->kvm, &hold, KVMPPC_HPT_NOINTR);
+	r->ops->release(r->kvm, &hold, KVMPPC_HPT_NOKILL);
 	out->len = done;
 }
 
@@ -877,7 +882,7 @@ static int hpt_writer_grow(struct hpt_writer *w, size_t len, size_t left)
 	size = hpt_record_size(rec);
 	if (size <= w->buf_size || size > len + left)
 		return -EINVAL;
-	buf = kvmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	buf = kvmalloc(size, HPT_GFP);
 	if (!buf)
 		return -ENOMEM;
 	kvfree(w->buf);
@@ -969,10 +974,10 @@ static struct file *hpt_reader_open(struct kvm *kvm,
 	struct file *file;
 	int err;
 
-	r = kzalloc_obj(*r, GFP_KERNEL_ACCOUNT);
+	r = kzalloc_obj(*r, HPT_GFP);
 	if (!r)
 		return ERR_PTR(-ENOMEM);
-	r->buf = kvmalloc(HPT_BUF_SIZE, GFP_KERNEL_ACCOUNT);
+	r->buf = kvmalloc(HPT_BUF_SIZE, HPT_GFP);
 	if (!r->buf) {
 		kfree(r);
 		return ERR_PTR(-ENOMEM);
@@ -1007,9 +1012,11 @@ static struct file *hpt_reader_open(struct kvm *kvm,
 	atomic_inc(&kvm->arch.hpte_mod_interest);
 	synchronize_srcu_expedited(&kvm->srcu);
 
-	ops->hold(kvm, &hold, KVMPPC_HPT_NOINTR);
-	err = hpt_reader_bind(r, &hold);
-	ops->release(kvm, &hold, KVMPPC_HPT_NOINTR);
+	err = ops->hold(kvm, &hold, 0);
+	if (!err) {
+		err = hpt_reader_bind(r, &hold);
+		ops->release(kvm, &hold, 0);
+	}
 	if (err && err != -ENODATA) {
 		fput(file);
 		return ERR_PTR(err);
@@ -1026,12 +1033,13 @@ static struct file *hpt_writer_open(struct kvm *kvm,
 	struct kvmppc_hpt_hold hold;
 	struct hpt_writer *w;
 	struct file *file;
+	int err;
 
-	w = kzalloc_obj(*w, GFP_KERNEL_ACCOUNT);
+	w = kzalloc_obj(*w, HPT_GFP);
 	if (!w)
 		return ERR_PTR(-ENOMEM);
 	w->buf_size = HPT_BUF_SIZE;
-	w->buf = kvmalloc(w->buf_size, GFP_KERNEL_ACCOUNT);
+	w->buf = kvmalloc(w->buf_size, HPT_GFP);
 	if (!w->buf) {
 		kfree(w);
 		return ERR_PTR(-ENOMEM);
@@ -1050,9 +1058,13 @@ static struct file *hpt_writer_open(struct kvm *kvm,
 	stream_open(file_inode(file), file);
 	kvm_get_kvm(kvm);
 
-	ops->hold(kvm, &hold, KVMPPC_HPT_NOINTR);
+	err = ops->hold(kvm, &hold, 0);
+	if (err) {
+		fput(file);
+		return ERR_PTR(err);
+	}
 	hpt_writer_bind(w, &hold);
-	ops->release(kvm, &hold, KVMPPC_HPT_NOINTR);
+	ops->release(kvm, &hold, 0);
 	trace_kvm_hpt_open(w->id, kvm->userspace_pid, args->flags,
 			   args->start_index, w->order);
 	return file;
@@ -1078,7 +1090,8 @@ EXPORT_SYMBOL_IF_KUNIT(kvmppc_hpt_fd_file);
  *
  * Return: a file descriptor, or -EINVAL for an unknown flag, -ENOTTY if this
  * flavour of KVM does not have the guest's HPT, -EOVERFLOW if its HPTEs are
- * too many for the records' format, -EMFILE, -ENFILE or -ENOMEM.
+ * too many for the records' format, -EMFILE, -ENFILE, -ENOMEM, or -EINTR if it
+ * was killed.
  */
 int kvmppc_hpt_fd_open(struct kvm *kvm, const struct kvm_get_htab_fd *args)
 {

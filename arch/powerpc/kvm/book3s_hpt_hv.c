@@ -82,9 +82,9 @@ static bool hpt_hv_occupied(struct kvm *kvm, unsigned long index)
 static int hpt_hv_hold(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 		       unsigned int flags)
 {
-	if (flags & KVMPPC_HPT_NOINTR)
+	if (flags & KVMPPC_HPT_NOKILL)
 		mutex_lock(&kvm->arch.mmu_setup_lock);
-	else if (mutex_lock_interruptible(&kvm->arch.mmu_setup_lock))
+	else if (mutex_lock_killable(&kvm->arch.mmu_setup_lock))
 		return -EINTR;
 
 	hold->nr = 0;
@@ -729,7 +729,8 @@ static int hpt_hv_put_valid(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 			continue;
 		if (!replaced)
 			replaced = kvmalloc_array(n - i, sizeof(*replaced),
-						  GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+						  GFP_KERNEL_ACCOUNT | __GFP_NOWARN |
+						  __GFP_RETRY_MAYFAIL);
 		if (!replaced)
 			goto out;
 		hpt_hv_remove(kvm, first + i, &replaced[nr_replaced].hpte);

@@ -397,9 +397,9 @@ int kvmppc_hpt_pr_resize_commit(struct kvm *kvm,
 static int hpt_pr_hold(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 		       unsigned int flags)
 {
-	if (flags & KVMPPC_HPT_NOINTR)
+	if (flags & KVMPPC_HPT_NOKILL)
 		mutex_lock(&kvm->arch.hpt_mutex);
-	else if (mutex_lock_interruptible(&kvm->arch.hpt_mutex))
+	else if (mutex_lock_killable(&kvm->arch.hpt_mutex))
 		return -EINTR;
 	hold->nr = kvm->arch.hpt.virt ? kvmppc_hpt_npte(&kvm->arch.hpt) : 0;
 	hold->changes = kvm->arch.hpt.changes;

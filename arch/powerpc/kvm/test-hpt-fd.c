@@ -159,7 +159,7 @@ static int fake_hold(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 
 	fake_require(f, !f->held, "held twice");
 	err = fake_call(f, AT_HOLD, 0);
-	if (err && !(flags & KVMPPC_HPT_NOINTR))
+	if (err && !(flags & KVMPPC_HPT_NOKILL))
 		return err;
 	f->held = true;
 	f->held_flags = flags;

@@ -15,7 +15,7 @@
 TEST_F(htab, capabilities)
 {
 	static const int caps[] = {
-		KVM_CAP_PPC_ALLOC_HTAB, KVM_CAP_PPC_HTAB_FD, KVM_CAP_SPAPR_RESIZE_HPT,
+		KVM_CAP_PPC_ALLOC_HTAB, KVM_CAP_SPAPR_RESIZE_HPT,
 	};
 	unsigned int i;
 

@@ -16,6 +16,12 @@
  * Opening
  */
 
+TEST_F(htab, capability)
+{
+	EXPECT_EQ(2, ioctl(self->vm.kvm, KVM_CHECK_EXTENSION, KVM_CAP_PPC_HTAB_FD));
+	EXPECT_EQ(2, ioctl(self->vm.fd, KVM_CHECK_EXTENSION, KVM_CAP_PPC_HTAB_FD));
+}
+
 TEST_F(htab, unknown_flag)
 {
 	unsigned int bit;
@@ -965,6 +971,60 @@ TEST_F(htab, signals_lose_no_changes)
 		ASSERT_EQ(-1, model_differ(&self->want, &self->got));
 		EXPECT_EQ(15000, self->got.valid);
 	}
+}
+
+/* Applies a long record over and over, with the table held for each */
+struct long_writes {
+	int fd;
+	const struct stream *s;
+	bool stop;
+	ssize_t n;
+};
+
+static void *write_long_records(void *arg)
+{
+	struct long_writes *w = arg;
+
+	do
+		w->n = xwrite(w->fd, w->s->buf, w->s->len);
+	while (w->n == (ssize_t)w->s->len && !__atomic_load_n(&w->stop, __ATOMIC_RELAXED));
+	return NULL;
+}
+
+/* QEMU takes an EINTR of a debugger's read for fatal */
+TEST_F(htab, signal_while_the_table_is_taken)
+{
+	struct long_writes w;
+	unsigned int waited = 0;
+	uint64_t begin, at;
+	pthread_t thread;
+	sigset_t alarm;
+	int fd;
+
+	TABLE(22);
+	stream_run(&self->s, 0, 0xffff, 0xffff, 0);
+	w = (struct long_writes) { .fd = self->writer, .s = &self->s };
+	sigemptyset(&alarm);
+	sigaddset(&alarm, SIGALRM);
+	pthread_sigmask(SIG_BLOCK, &alarm, NULL);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, write_long_records, &w));
+	pthread_sigmask(SIG_UNBLOCK, &alarm, NULL);
+
+	tick(1000);
+	for (begin = now_ms(); now_ms() - begin < 2000 || !waited;) {
+		fd = htab_reader(&self->vm);
+		ASSERT_LE(0, fd);
+		at = now_ms();
+		ASSERT_LT(0, xread(fd, self->buf, HTAB_QEMU_BUF));
+		waited += now_ms() - at > 4;
+		close(fd);
+		ASSERT_GT(SOON_S * 1000, now_ms() - begin);
+	}
+	tick(0);
+	TH_LOG("%u reads have waited", waited);
+	__atomic_store_n(&w.stop, true, __ATOMIC_RELAXED);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ((ssize_t)self->s.len, w.n);
 }
 
 TEST_F(htab, killed_during_read)
