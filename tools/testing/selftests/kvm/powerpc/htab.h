@@ -184,6 +184,47 @@ static inline long get_number(const char *path, const char *after)
 	return p ? atol(p + strlen(after)) : -1;
 }
 
+/*
+ * Settings of the host that tests change: kept by a program before its tests,
+ * which are processes of their own, and put back when it ends.
+ */
+static struct kept_setting {
+	char path[64];
+	char value[32];
+} *kept_settings;
+static unsigned int nr_kept_settings;
+
+static inline void keep_setting(const char *path)
+{
+	struct kept_setting *k;
+
+	kept_settings = realloc(kept_settings, (nr_kept_settings + 1) * sizeof(*k));
+	if (!kept_settings)
+		abort();
+	k = &kept_settings[nr_kept_settings];
+	snprintf(k->path, sizeof(k->path), "%s", path);
+	nr_kept_settings += !!file_get(path, k->value, sizeof(k->value));
+}
+
+__attribute__((destructor))
+static inline void put_settings_back(void)
+{
+	struct kept_setting *k = kept_settings + nr_kept_settings;
+
+	while (k-- > kept_settings)
+		if (file_put(k->path, k->value))
+			fprintf(stderr, "# %s is not what it was\n", k->path);
+}
+
+#define KSM	"/sys/kernel/mm/ksm/"
+
+static inline void keep_ksm_settings(void)
+{
+	keep_setting(KSM "run");
+	keep_setting(KSM "pages_to_scan");
+	keep_setting(KSM "sleep_millisecs");
+}
+
 static inline uint64_t now_ms(void)
 {
 	struct timespec ts;

@@ -230,13 +230,19 @@ static uint64_t seed_of_this_run(void)
 	return 1 | (given ? strtoull(given, NULL, 0) : time(NULL) * 1000003ULL + now_ms());
 }
 
+__attribute__((constructor))
+static void keep_settings(void)
+{
+	keep_ksm_settings();
+}
+
 /* Where the host has it, KSM is to merge pages as they are found alike */
 static void start_ksm(void)
 {
 	static const char * const settings[][2] = {
-		{ "/sys/kernel/mm/ksm/sleep_millisecs", "10" },
-		{ "/sys/kernel/mm/ksm/pages_to_scan", "1000" },
-		{ "/sys/kernel/mm/ksm/run", "1" },
+		{ KSM "sleep_millisecs", "10" },
+		{ KSM "pages_to_scan", "1000" },
+		{ KSM "run", "1" },
 	};
 	unsigned int i;
 

@@ -35,23 +35,41 @@ static const struct {
 	{ "times", "-1" },
 };
 
-static int prepare(void)
+static int each_setting(int (*fn)(const char *path, const char *value))
 {
-	char path[128];
+	char path[64];
 	unsigned int i, k;
 	int ret = 0;
 
-	mount("debugfs", "/sys/kernel/debug", "debugfs", 0, NULL);
 	for (i = 0; i < ARRAY_SIZE(faults); i++) {
 		for (k = 0; k < ARRAY_SIZE(settings) && !ret; k++) {
 			if (settings[k].pages && i == 0)
 				continue;
 			snprintf(path, sizeof(path), "/sys/kernel/debug/%s/%s", faults[i],
 				 settings[k].file);
-			ret = file_put(path, settings[k].value);
+			ret = fn(path, settings[k].value);
 		}
 	}
 	return ret;
+}
+
+static int keep(const char *path, const char *value)
+{
+	(void)value;
+	keep_setting(path);
+	return 0;
+}
+
+__attribute__((constructor))
+static void keep_settings(void)
+{
+	mount("debugfs", "/sys/kernel/debug", "debugfs", 0, NULL);
+	each_setting(keep);
+}
+
+static int prepare(void)
+{
+	return each_setting(file_put);
 }
 
 static int fail_nth = -1;	/* of this thread */

@@ -617,7 +617,11 @@ static void *mapping_thread(void *arg)
 	return writer_thread(t);
 }
 
-#define KSM "/sys/kernel/mm/ksm/"
+__attribute__((constructor))
+static void keep_settings(void)
+{
+	keep_ksm_settings();
+}
 
 /* Equal pages become one page, until they are written to */
 static void *merge_thread(void *arg)
