@@ -12,9 +12,9 @@
  *
  * A harvest takes bits from the log, waits until none of their HPTEs is locked,
  * and looks at HPTEs after that; a sweep puts the bit of one that is locked
- * back.  The barrier before the bit in kvmppc_hpt_log_change() orders the lock
- * before the bit: who finds the bit set finds the HPTE locked, or as it is after
- * the change.  A bit that is set later is for the next harvest.
+ * back (p04).  The barrier before the bit in kvmppc_hpt_log_change() orders the
+ * lock before the bit: who finds the bit set finds the HPTE locked, or as it is
+ * after the change (p03).  A bit that is set later is for the next harvest.
  *
  * The hardware sets R and C without telling anyone.  Therefore HPTEs to which
  * it still may add one of them are kept in a bitmap of their own, hpt.unsettled,
@@ -27,19 +27,24 @@
  * barrier, at the log.  Is a bit not set there, the three belong together.  Two
  * HPTEs that succeed each other in one place cannot be mixed up:
  *  - If the first doubleword is the new one, then so was the bit set, since
- *    it is stored last, behind the barrier in kvmppc_hpt_log_change().
+ *    it is stored last, behind the barrier in kvmppc_hpt_log_change() (p01).
  *  - If one of the others is the new one, then the old HPTE has been removed,
  *    and logged, before.  That may have been another CPU's doing, but the
  *    lwsync in kvmppc_hpt_log_change(), between the bit and the store that gave
  *    up the lock, is cumulative: it also orders what is done by a CPU that has
- *    seen that store, as whoever gets the lock next has.
+ *    seen that store, as whoever gets the lock next has (p02).
  * And if an HPTE is changed in place, it is good before and after, and its
- * first doubleword does not change for the guest.  R and C that someone is just
- * moving from the HPTE to guest_rpte may be found in neither: the HPTE is in the
- * log then, or will be when he is done.  All of this is about what has happened
- * since the last harvest, which no other reader can do meanwhile, and a change
- * whose bit that harvest has taken was over before it ended.
- * hpt_reader_open() sees to it that changes are logged.
+ * first doubleword does not change for the guest.  The R that kvm_age_rmapp() is
+ * just moving from the HPTE to guest_rpte may be found in neither: it has logged
+ * that before, so that the bit is found by who looks after that (p05m, p06n).
+ * kvmppc_unmap_hpte() leaves R and C in the HPTE (p05u), and whoever else moves
+ * C holds the table lock, as readers do.  All of this is about what has happened
+ * since the last harvest, which no other reader can do meanwhile (p07), and a
+ * change whose bit that harvest has taken was over before it ended (p12l).
+ * hpt_reader_open() sees to it that changes are logged (l10).
+ *
+ * (p03) and the like are litmus tests in Documentation/litmus-tests/kvm-hpt/, of
+ * the claim, or, at a barrier, those that fail without it.
  */
 
 #include <linux/bitops.h>
@@ -95,7 +100,7 @@ static int hpt_hv_hold(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 	hold->mmu_ready = kvm->arch.mmu_ready;
 	if ((flags & KVMPPC_HPT_WRITE) && hold->nr && hold->mmu_ready) {
 		kvm->arch.mmu_ready = 0;
-		/* Pairs with the barrier in kvmppc_vcpu_run_hv(). */
+		/* Pairs with the barrier in kvmppc_vcpu_run_hv() (p09). */
 		smp_mb();
 		if (atomic_read(&kvm->arch.vcpus_running)) {
 			kvm->arch.mmu_ready = 1;
@@ -110,7 +115,7 @@ static void hpt_hv_release(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 			   unsigned int flags)
 {
 	if ((flags & KVMPPC_HPT_WRITE) && hold->nr) {
-		/* Order the HPTEs before mmu_ready, which vCPUs look at. */
+		/* Order the HPTEs before mmu_ready, which vCPUs look at (p09v). */
 		smp_wmb();
 		kvm->arch.mmu_ready = hold->mmu_ready;
 	}
@@ -151,6 +156,7 @@ static u64 hpt_hv_lock(struct kvm *kvm, unsigned long index, bool *changed)
 	u64 v;
 
 	preempt_disable();
+	/* An acquire: who had the lock before may have logged this (p05l). */
 	while (!try_lock_hpte(hptep, HPTE_V_HVLOCK))
 		cpu_relax();
 	v = be64_to_cpu(hptep[0]);
@@ -187,13 +193,13 @@ static bool hpt_hv_unchanged(struct kvm *kvm, unsigned long index)
 
 	if (v & HPTE_V_HVLOCK || !(v & (HPTE_V_VALID | HPTE_V_ABSENT)))
 		return false;
-	/* First whether it is locked, then the rest. */
-	smp_rmb();
 	hr = be64_to_cpu(READ_ONCE(hptep[1]));
-	/* R and C move from here to there. */
-	smp_rmb();
 	r = READ_ONCE(kvm->arch.hpt.rev[index].guest_rpte);
-	/* Has somebody made it absent meanwhile, who moves them? */
+	/*
+	 * If either is as somebody has made it meanwhile, the HPTE is found to be
+	 * locked or absent now, or its bit in the log after this (p05m).  In what
+	 * order they have been looked at does not matter.
+	 */
 	smp_rmb();
 	if (READ_ONCE(hptep[0]) != was)
 		return false;
@@ -234,7 +240,7 @@ static void hpt_hv_await(struct kvm *kvm, unsigned long word,
 		while (READ_ONCE(hptes[2 * __ffs(bits)]) &
 		       cpu_to_be64(HPTE_V_HVLOCK))
 			cpu_relax();
-	/* First the locks, then whatever else there is to be seen of HPTEs. */
+	/* First the locks, then whatever else there is to be seen of HPTEs (p03). */
 	smp_rmb();
 }
 
@@ -250,7 +256,7 @@ static bool hpt_hv_lacks_rc(struct kvm *kvm, unsigned long index)
 	const __be64 *hptep = hpt_hv_hpte(kvm, index);
 	u64 v, hr;
 
-	/* Who has moved them to guest_rpte since may still have to log that. */
+	/* Who has copied them to guest_rpte may still have to log that (p06u). */
 	smp_rmb();
 	v = be64_to_cpu(READ_ONCE(hptep[0]));
 	hr = be64_to_cpu(READ_ONCE(hptep[1]));
