@@ -532,12 +532,10 @@ hpt_hv_map(struct kvm *kvm, struct kvm_memslots *slots, struct hpt_hv_walk *walk
 		return ERR_PTR(-EIO);
 
 	hva = __gfn_to_hva_memslot(slot, gfn);
-	/* A large page is a part of the host's, if it has one: they begin alike. */
-	if (hva & (psize - 1))
-		return ERR_PTR(-EIO);
 	/* None while an mmu notifier is at work */
 	ptep = hpt_hv_host_pte(kvm, walk, hva);
-	size = ptep && walk->shift ? 1UL << walk->shift : PAGE_SIZE;
+	/* A large page is a part of the host's if it begins where one begins */
+	size = ptep && walk->shift && !(hva & (psize - 1)) ? 1UL << walk->shift : PAGE_SIZE;
 	if (ptep && size < psize)
 		return ERR_PTR(-EIO);
 	pte = ptep ? hpt_hv_read_pte(ptep, hpte_is_writable(*r)) : __pte(0);
