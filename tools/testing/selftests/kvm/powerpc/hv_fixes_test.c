@@ -111,6 +111,7 @@ TEST_F(htab, large_page_of_misaligned_memory)
 	uint64_t args[9] = {};
 	unsigned int tries = 10;
 	struct large l;
+	uintptr_t fresh;
 	void *mem;
 	long ret;
 
@@ -128,9 +129,21 @@ TEST_F(htab, large_page_of_misaligned_memory)
 	stream_header(&self->s, l.index, 1, 0);
 	stream_entry(&self->s, l.e.v, l.e.r);
 	EXPECT_EQ(-EIO, xwrite(self->writer, self->s.buf, self->s.len));
+	ASSERT_EQ(0, htab_set_slot(&self->vm, 1, 0, OTHER_MEM, mem, 0));
+
+	/* Where the host has no page yet nobody can tell: both ways take it */
+	fresh = (uintptr_t)mmap(NULL, 4 * (16UL << 20), PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE((uintptr_t)MAP_FAILED, fresh);
+	fresh = ((fresh + (16UL << 20)) & -(16UL << 20)) + getpagesize();
+	ASSERT_EQ(0, htab_set_slot(&self->vm, 1, 0, OTHER_MEM, (void *)fresh, l.size));
+	HCALL(H_ENTER, 0, l.index, l.e.v, l.e.r);
+	HCALL(H_REMOVE, 0, l.index, 0, 0);
+	EXPECT_EQ(self->s.len, xwrite(self->writer, self->s.buf, self->s.len));
+	HCALL(H_REMOVE, 0, l.index, 0, 0);
+	ASSERT_EQ(0, htab_set_slot(&self->vm, 1, 0, OTHER_MEM, (void *)fresh, 0));
 
 	/* Nor if it is entered before there is memory */
-	ASSERT_EQ(0, htab_set_slot(&self->vm, 1, 0, OTHER_MEM, mem, 0));
 	HCALL(H_ENTER, 0, l.index, l.e.v, l.e.r);
 	ASSERT_EQ(0, htab_set_slot(&self->vm, 1, 0, OTHER_MEM, mem, l.size));
 	args[0] = l.seg.ea;
@@ -360,6 +373,50 @@ static void *preempted_thread(void *arg)
 	EXPECT_LT(0, p.amid);						\
 	TH_LOG("%u done, %u of them with a notifier meanwhile", p.done, p.amid); \
 } while (0)
+
+/* The guest loads from where a device is to be: from which address? */
+static int mmio_load(struct htab_vm *vm, uint64_t ea, uint64_t *gpa)
+{
+	uint64_t args[9] = { ea };
+
+	if (guest_do(vm, GUEST_LOAD, args) != -EPROTO ||
+	    vm->run->exit_reason != KVM_EXIT_MMIO)
+		return -EPROTO;
+	*gpa = vm->run->mmio.phys_addr;
+	return guest_run(vm);
+}
+
+/* A vCPU remembers where MMIO goes, but not beyond the table that said so */
+#define MMIO_AFTER(_replace) do {					\
+	struct kvm_regs regs = { .pc = GUEST_CODE, .msr = MSR_OURS | MSR_DR }; \
+	struct segment seg = { .ea = 0x50000000, .vsid = 0x123, .page_shift = 16 }; \
+	uint64_t index, gpa;						\
+	struct hpte e;							\
+	unsigned int i;							\
+									\
+	GUEST();							\
+	ASSERT_EQ(0, guest_set_segment(&self->vm, 0, &seg));		\
+	ASSERT_EQ(0, xioctl(self->vm.vcpu, KVM_SET_REGS, &regs));	\
+	ASSERT_EQ(0, guest_run(&self->vm));				\
+	index = 8 * segment_group(&seg, 0, self->vm.npte, false);	\
+	for (i = 0; i < 3; i++) {					\
+		e = segment_hpte(&seg, 0, OTHER_MEM + (i << 20));	\
+		HCALL(H_ENTER, 0, index, e.v, e.r);			\
+		ASSERT_EQ(0, mmio_load(&self->vm, seg.ea, &gpa));	\
+		EXPECT_EQ(OTHER_MEM + (i << 20), gpa);			\
+		ASSERT_EQ(0, _replace(&self->vm, HTAB_ORDER));		\
+	}								\
+} while (0)
+
+TEST_F(htab, mmio_after_reset)
+{
+	MMIO_AFTER(htab_allocate);
+}
+
+TEST_F(htab, mmio_after_resize)
+{
+	MMIO_AFTER(htab_resize);
+}
 
 static int commit_prepare(struct preempted *p)
 {
