@@ -17,6 +17,8 @@
 #define FSCR_TAR		0x100ULL
 #define FSCR_EBB		0x80ULL
 #define FSCR_DSCR		0x4ULL
+#define FSCR_SCV		0x1000ULL
+#define FSCR_PREFIX		0x2000ULL
 
 #define BULK_REQUEST		0x4000000000000000ULL
 #define BULK_RESPONSE		0x8000000000000000ULL
@@ -505,6 +507,23 @@ TEST_F(pr, fscr_is_not_fpscr)
 			EXPECT_EQ(GUEST_FACILITY, (long)args[8]);
 		}
 		EXPECT_EQ(0x1234500, get_tar());
+	}
+}
+
+/* What a guest cannot set by mtspr does not come from userspace, either */
+TEST_F(pr, fscr_of_no_scv_or_prefix)
+{
+	static const uint64_t forbidden[] = {
+		FSCR_SCV, FSCR_PREFIX, FSCR_SCV | FSCR_PREFIX,
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(forbidden); i++) {
+		ASSERT_EQ(0, guest_set_reg(&self->vm, KVM_REG_PPC_FSCR,
+					   forbidden[i] | FSCR_EBB | FSCR_DSCR));
+		EXPECT_EQ(FSCR_EBB | FSCR_DSCR, guest_get_reg(&self->vm, KVM_REG_PPC_FSCR));
+		ASSERT_EQ(0, guest_set_reg(&self->vm, KVM_REG_PPC_FSCR, forbidden[i]));
+		EXPECT_EQ(0, guest_get_reg(&self->vm, KVM_REG_PPC_FSCR));
 	}
 }
 
