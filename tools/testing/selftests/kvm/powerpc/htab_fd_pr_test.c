@@ -1126,6 +1126,21 @@ TEST_F(htab, magic_page_with_user_table)
 		 -0x1000, -0x1000, 0);
 }
 
+/* Asked of a VM, this is about that VM; who asks before it makes a table may make one */
+TEST_F(htab, resize_is_offered_where_it_works)
+{
+	EXPECT_EQ(1, ioctl(self->vm.kvm, KVM_CHECK_EXTENSION, KVM_CAP_SPAPR_RESIZE_HPT));
+	EXPECT_EQ(1, ioctl(self->vm.fd, KVM_CHECK_EXTENSION, KVM_CAP_SPAPR_RESIZE_HPT));
+	USER_TABLE_GUEST();
+	EXPECT_EQ(-EINVAL, PREPARE(HTAB_ORDER, 0));
+	EXPECT_EQ(0, ioctl(self->vm.fd, KVM_CHECK_EXTENSION, KVM_CAP_SPAPR_RESIZE_HPT));
+	EXPECT_EQ(1, ioctl(self->vm.kvm, KVM_CHECK_EXTENSION, KVM_CAP_SPAPR_RESIZE_HPT));
+
+	TABLE(HTAB_ORDER);
+	EXPECT_EQ(1, ioctl(self->vm.fd, KVM_CHECK_EXTENSION, KVM_CAP_SPAPR_RESIZE_HPT));
+	EXPECT_EQ(0, PREPARE(HTAB_ORDER, 0));
+}
+
 /* Mainline puts R and C where nobody looks */
 TEST_F(htab, bulk_remove_returns_r_and_c)
 {
