@@ -1029,19 +1029,22 @@ static int set_line(struct htab_vm *vcpu, __u32 what)
 
 /* Several are delivered; then, when it is deasserted, none */
 #define LINE_IS_ASSERTED(_vcpu) do {					\
+	struct htab_vm *_v = (_vcpu);					\
 	unsigned int _i;						\
 									\
 	for (_i = 0; _i < 3; _i++)					\
-		EXPECT_EQ(GUEST_EXTERNAL, wait_for_interrupt(_vcpu, 3));	\
-	ASSERT_EQ(0, set_line(_vcpu, KVM_INTERRUPT_UNSET));		\
-	EXPECT_EQ(0, run_dec(_vcpu, 0x7fffffff));			\
+		EXPECT_EQ(GUEST_EXTERNAL, wait_for_interrupt(_v, 3));	\
+	ASSERT_EQ(0, set_line(_v, KVM_INTERRUPT_UNSET));		\
+	EXPECT_EQ(0, run_dec(_v, 0x7fffffff));				\
 } while (0)
 
 /* A new vCPU with interrupts disabled, to which one is due since its state was loaded */
 #define ADD_LOADED_VCPU(_vcpu, _id) do {				\
-	ADD_VCPU(_vcpu, _id);						\
-	ASSERT_EQ(0, set_pc(_vcpu, GUEST_CODE, MSR_RI));		\
-	ASSERT_EQ(0, guest_run(_vcpu));					\
+	struct htab_vm *_added = (_vcpu);				\
+									\
+	ADD_VCPU(_added, _id);						\
+	ASSERT_EQ(0, set_pc(_added, GUEST_CODE, MSR_RI));		\
+	ASSERT_EQ(0, guest_run(_added));				\
 } while (0)
 
 TEST_F(pr, external_level_before_first_run)
@@ -1114,6 +1117,12 @@ TEST_F(pr, external_level_after_set)
  */
 #define LEVEL_MS	3000
 
+static void spin(unsigned int n)
+{
+	while (n--)
+		__asm__ __volatile__("" : : : "memory");
+}
+
 TEST_F(pr, external_level_against_oneshot)
 {
 	struct guest_thread t = { .vm = &self->vm };
@@ -1122,18 +1131,14 @@ TEST_F(pr, external_level_against_oneshot)
 
 	ASSERT_EQ(0, guest_run(&self->vm));
 	for (n = 0; now_ms() - begin < LEVEL_MS; n++) {
-		volatile unsigned int delay = n * 37 % 4099;
-
 		/* Enables interrupts, and is there for a while */
 		t.args[0] = 0x7fffffff;
 		t.args[1] = MSR_OURS | MSR_EE;
 		ASSERT_EQ(0, set_label(&self->vm, pr_guest_dec, 0));
 		ASSERT_EQ(0, guest_start(&t));
-		while (delay--)
-			;
+		spin(n * 37 % 4099);
 		ASSERT_EQ(0, set_line(&self->vm, KVM_INTERRUPT_SET));
-		for (delay = n * 101 % 2039; delay--; )
-			;
+		spin(n * 101 % 2039);
 		ASSERT_EQ(0, set_line(&self->vm, KVM_INTERRUPT_SET_LEVEL));
 		ASSERT_EQ(0, guest_join(&t, SOON_S * 1000));
 		ASSERT_EQ(GUEST_EXTERNAL, (long)t.args[8]);
