@@ -160,6 +160,23 @@ static void hpt_pr_install(struct kvm *kvm, struct kvm_hpt_info *hpt)
 	kvmppc_hpt_replaced(kvm, kvm->arch.hpt.order);
 }
 
+/*
+ * A guest that has its HPT in the kernel has no magic page, also if it did
+ * before: see kvmppc_offers_magic_page().  The page itself stays with the vCPU.
+ *
+ * Context: hpt_mutex is held, as it is when a guest maps one.
+ */
+static void hpt_pr_drop_magic_pages(struct kvm *kvm)
+{
+	struct kvm_vcpu *vcpu;
+	unsigned long i;
+
+	kvm_for_each_vcpu(i, vcpu, kvm) {
+		vcpu->arch.magic_page_pa = 0;
+		vcpu->arch.magic_page_ea = 0;
+	}
+}
+
 static bool hpt_pr_vcpu_runs(struct kvm *kvm)
 {
 	struct kvm_vcpu *vcpu;
@@ -175,6 +192,9 @@ static bool hpt_pr_vcpu_runs(struct kvm *kvm)
  * kvmppc_hpt_pr_allocate - KVM_PPC_ALLOCATE_HTAB
  * @kvm:	the VM
  * @order:	log2 of the size in bytes of the table that it is to have
+ *
+ * If the guest had its table in userspace's memory, and a magic page, it loses
+ * that, too.
  *
  * Return: 0, and the table is empty; or -EINVAL for an impossible order, -EBUSY
  * if a vCPU runs, -ENOMEM or -EINTR, and nothing has changed.
@@ -206,6 +226,8 @@ int kvmppc_hpt_pr_allocate(struct kvm *kvm, u32 order)
 		return -EINTR;
 	}
 	if (hpt.virt) {
+		/* Before their shadow HPTEs are flushed. */
+		hpt_pr_drop_magic_pages(kvm);
 		hpt_pr_install(kvm, &hpt);
 	} else if (kvm->arch.hpt.order == order) {
 		hpt_pr_clear(&kvm->arch.hpt);

@@ -1126,6 +1126,49 @@ TEST_F(htab, magic_page_with_user_table)
 		 -0x1000, -0x1000, 0);
 }
 
+/* One that it has is taken from it by a table in the kernel: the memory is there again */
+TEST_F(htab, magic_page_goes_with_user_table)
+{
+	uint64_t args[9] = { KVM_HCALL_TOKEN(KVM_HC_FEATURES) };
+	uint64_t addr = GUEST_DATA + 0xff8, *data;
+
+	USER_TABLE_GUEST();
+	data = guest_mem(&self->vm, addr);
+	HCALL_IS(EV_SUCCESS, GUEST_PV, KVM_HCALL_TOKEN(KVM_HC_PPC_MAP_MAGIC_PAGE),
+		 GUEST_DATA, GUEST_DATA, 0);
+	GUEST_STORES(addr, 5);
+	EXPECT_NE(5, *data);
+
+	TABLE(HTAB_ORDER);
+	ASSERT_EQ(0, guest_map_memory(&self->vm));
+	ASSERT_EQ(0, guest_reset(&self->vm, true));
+	ASSERT_EQ(0, guest_run(&self->vm));
+	GUEST_STORES(addr, 6);
+	EXPECT_EQ(6, *data);
+	ASSERT_EQ(0, guest_do(&self->vm, GUEST_PV, args));
+	EXPECT_EQ(EV_SUCCESS, args[8]);
+	EXPECT_EQ(0, args[0] & 1 << KVM_FEATURE_MAGIC_PAGE);
+	HCALL_IS(EV_UNIMPLEMENTED, GUEST_PV, KVM_HCALL_TOKEN(KVM_HC_PPC_MAP_MAGIC_PAGE),
+		 GUEST_DATA, GUEST_DATA, 0);
+	GUEST_STORES(addr, 7);
+	EXPECT_EQ(7, *data);
+}
+
+/* Asked of a VM, this is about that VM; who asks before it makes a table may make one */
+TEST_F(htab, resize_is_offered_where_it_works)
+{
+	EXPECT_EQ(1, ioctl(self->vm.kvm, KVM_CHECK_EXTENSION, KVM_CAP_SPAPR_RESIZE_HPT));
+	EXPECT_EQ(1, ioctl(self->vm.fd, KVM_CHECK_EXTENSION, KVM_CAP_SPAPR_RESIZE_HPT));
+	USER_TABLE_GUEST();
+	EXPECT_EQ(-EINVAL, PREPARE(HTAB_ORDER, 0));
+	EXPECT_EQ(0, ioctl(self->vm.fd, KVM_CHECK_EXTENSION, KVM_CAP_SPAPR_RESIZE_HPT));
+	EXPECT_EQ(1, ioctl(self->vm.kvm, KVM_CHECK_EXTENSION, KVM_CAP_SPAPR_RESIZE_HPT));
+
+	TABLE(HTAB_ORDER);
+	EXPECT_EQ(1, ioctl(self->vm.fd, KVM_CHECK_EXTENSION, KVM_CAP_SPAPR_RESIZE_HPT));
+	EXPECT_EQ(0, PREPARE(HTAB_ORDER, 0));
+}
+
 /* Mainline puts R and C where nobody looks */
 TEST_F(htab, bulk_remove_returns_r_and_c)
 {

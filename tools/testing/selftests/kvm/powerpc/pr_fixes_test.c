@@ -17,6 +17,8 @@
 #define FSCR_TAR		0x100ULL
 #define FSCR_EBB		0x80ULL
 #define FSCR_DSCR		0x4ULL
+#define FSCR_SCV		0x1000ULL
+#define FSCR_PREFIX		0x2000ULL
 
 #define BULK_REQUEST		0x4000000000000000ULL
 #define BULK_RESPONSE		0x8000000000000000ULL
@@ -508,6 +510,23 @@ TEST_F(pr, fscr_is_not_fpscr)
 	}
 }
 
+/* What a guest cannot set by mtspr does not come from userspace, either */
+TEST_F(pr, fscr_of_no_scv_or_prefix)
+{
+	static const uint64_t forbidden[] = {
+		FSCR_SCV, FSCR_PREFIX, FSCR_SCV | FSCR_PREFIX,
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(forbidden); i++) {
+		ASSERT_EQ(0, guest_set_reg(&self->vm, KVM_REG_PPC_FSCR,
+					   forbidden[i] | FSCR_EBB | FSCR_DSCR));
+		EXPECT_EQ(FSCR_EBB | FSCR_DSCR, guest_get_reg(&self->vm, KVM_REG_PPC_FSCR));
+		ASSERT_EQ(0, guest_set_reg(&self->vm, KVM_REG_PPC_FSCR, forbidden[i]));
+		EXPECT_EQ(0, guest_get_reg(&self->vm, KVM_REG_PPC_FSCR));
+	}
+}
+
 /* Nor are the floating point registers of this program the guest's */
 TEST_F(pr, set_regs_loads_no_fpu)
 {
@@ -779,42 +798,46 @@ TEST_F(pr, memory_slot_removed)
 	EXPECT_EQ(SLOT1_ADDR, self->vm.run->mmio.phys_addr);
 }
 
-/* A guest that waits for an interrupt */
+/* A guest that waits for an interrupt, having run before */
 static const struct {
 	const char *what;
 	const char *label;
 	uint64_t msr;
 } waits[] = {
-	{ "sleeps", pr_guest_cede, 0 },
+	{ "sleeps", pr_guest_cede, MSR_RI },
 	{ "sleeps with EE", pr_guest_cede, MSR_EE },
 	{ "spins", pr_guest_spin, MSR_EE },
 };
 
-/* Returns the interrupt, or that there was none */
-static long wait_for_interrupt(struct htab_vm *vcpu, unsigned int how)
+/* Run until there is an interrupt, and return it, or -EINTR if there is none */
+static long run_to_interrupt(struct htab_vm *vcpu, unsigned int seconds)
 {
-	int ret = set_label(vcpu, waits[how].label, waits[how].msr);
+	int ret;
 
-	watch(vcpu, 3);
-	ret = ret ?: guest_run(vcpu);
+	watch(vcpu, seconds);
+	ret = guest_run(vcpu);
 	watch(vcpu, 0);
 	return ret ?: (long)vcpu->run->papr_hcall.args[8];
 }
 
-/* Set DEC, enable interrupts and wait a while; one that is for the first run may come first */
+/* Have a vCPU wait in one of these ways, as if it had come from another host */
+static long load_and_wait(struct htab_vm *vcpu, unsigned int how)
+{
+	return set_label(vcpu, waits[how].label, waits[how].msr) ?: run_to_interrupt(vcpu, 3);
+}
+
+/* Have it sleep as if it had been reset before, so that nothing is added to what is due */
+static long wait_for_interrupt(struct htab_vm *vcpu, unsigned int seconds)
+{
+	return set_label(vcpu, pr_guest_cede, 0) ?: run_to_interrupt(vcpu, seconds);
+}
+
+/* Set DEC, enable interrupts and wait a while, likewise; 0 if there is none */
 static long run_dec(struct htab_vm *vcpu, uint64_t dec)
 {
-	uint64_t args[9];
-	int i, ret = 0;
+	uint64_t args[9] = { dec, MSR_OURS | MSR_EE };
 
-	for (i = 0; i < 2 && !ret; i++) {
-		args[0] = dec;
-		args[1] = MSR_OURS | MSR_EE;
-		ret = run_label(vcpu, pr_guest_dec, args);
-		if ((long)args[8] != GUEST_EXTERNAL)
-			break;
-	}
-	return ret ?: (long)args[8];
+	return run_label(vcpu, pr_guest_dec, args) ?: (long)args[8];
 }
 
 /*
@@ -829,9 +852,9 @@ TEST_F(pr, decrementer_of_new_vcpu)
 
 	for (i = 0; i < 3; i++) {
 		ADD_VCPU(&vcpu[i], 1 + i);
-		ret = wait_for_interrupt(&vcpu[i], i);
+		ret = load_and_wait(&vcpu[i], i);
 		if (ret == GUEST_EXTERNAL)
-			ret = wait_for_interrupt(&vcpu[i], i);
+			ret = wait_for_interrupt(&vcpu[i], 3);
 		EXPECT_EQ(GUEST_DEC, ret) {
 			TH_LOG("%s", waits[i].what);
 		}
@@ -862,18 +885,16 @@ TEST_F(pr, decrementer_set_by_new_vcpu)
  */
 TEST_F(pr, external_interrupt_of_new_vcpu)
 {
-	struct kvm_interrupt level = { .irq = KVM_INTERRUPT_SET_LEVEL };
-	struct kvm_interrupt unset = { .irq = KVM_INTERRUPT_UNSET };
-	struct htab_vm vcpu[4];
+	struct htab_vm vcpu[3];
 	unsigned int i;
 
 	for (i = 0; i < 3; i++) {
 		long first, second;
 
 		ADD_VCPU(&vcpu[i], 1 + i);
-		first = wait_for_interrupt(&vcpu[i], i);
+		first = load_and_wait(&vcpu[i], i);
 		/* In whatever order */
-		second = first == GUEST_DEC ? wait_for_interrupt(&vcpu[i], i) : first;
+		second = first == GUEST_DEC ? wait_for_interrupt(&vcpu[i], 3) : first;
 		EXPECT_EQ(GUEST_EXTERNAL, second) {
 			TH_LOG("%s", waits[i].what);
 		}
@@ -882,14 +903,251 @@ TEST_F(pr, external_interrupt_of_new_vcpu)
 		EXPECT_EQ(0, run_dec(&vcpu[i], 0x7fffffff));
 		LOADS(&vcpu[i], GUEST_DATA, 0);
 	}
+}
 
-	/* What userspace asserts stays until it says otherwise */
-	ADD_VCPU(&vcpu[3], 4);
-	ASSERT_EQ(0, xioctl(vcpu[3].vcpu, KVM_INTERRUPT, &level));
-	EXPECT_EQ(GUEST_EXTERNAL, wait_for_interrupt(&vcpu[3], 0));
-	EXPECT_EQ(GUEST_EXTERNAL, wait_for_interrupt(&vcpu[3], 0));
-	ASSERT_EQ(0, xioctl(vcpu[3].vcpu, KVM_INTERRUPT, &unset));
-	EXPECT_EQ(0, run_dec(&vcpu[3], 0x7fffffff));
+/*
+ * How a guest may have been stopped: PR KVM leaves an interrupt that was queued
+ * at its vector, in real mode, where SRR1 has the MSR of before; and RTAS runs
+ * in real mode with RI, and SRR1 is whatever it was called with.
+ */
+static const struct {
+	const char *what;
+	uint64_t msr, srr1;
+} stopped[] = {
+	{ "with EE", MSR_EE, 0 },
+	{ "with IR", MSR_IR, 0 },
+	{ "with DR", MSR_DR, 0 },
+	{ "with PR", MSR_PR, 0 },
+	{ "with RI", MSR_RI, MSR_OURS },
+	{ "at a vector, from where EE was", 0, MSR_OURS | MSR_EE },
+	{ "at a vector, from where PR, IR and DR were", 0, MSR_OURS | MSR_PR | MSR_IR | MSR_DR },
+};
+
+/* The state of a guest is loaded: into a vCPU that has run, has had its interrupts, and has DEC */
+static int load_stopped(struct htab_vm *vcpu, unsigned int how)
+{
+	struct kvm_regs regs;
+	int ret = xioctl(vcpu->vcpu, KVM_GET_REGS, &regs);
+
+	regs.pc = GUEST_CODE;
+	regs.msr = MSR_OURS | stopped[how].msr;
+	regs.srr1 = stopped[how].srr1;
+	ret = ret ?: xioctl(vcpu->vcpu, KVM_SET_REGS, &regs);
+	/*
+	 * It need not get far with this: an instruction that faults, or may not
+	 * be executed, brings it to where it waits as well.
+	 */
+	memset((void *)vcpu->run->papr_hcall.args, 0, sizeof(vcpu->run->papr_hcall.args));
+	watch(vcpu, 3);
+	ret = ret ?: guest_run(vcpu);
+	watch(vcpu, 0);
+	return ret;
+}
+
+TEST_F(pr, decrementer_of_loaded_state)
+{
+	unsigned int i;
+	long ret;
+
+	ASSERT_EQ(0, guest_run(&self->vm));
+	for (i = 0; i < ARRAY_SIZE(stopped); i++) {
+		/* Whatever was set is of another time */
+		run_dec(&self->vm, 0x7fffffff);
+		ASSERT_EQ(0, load_stopped(&self->vm, i)) {
+			TH_LOG("%s", stopped[i].what);
+		}
+		ret = self->vm.run->papr_hcall.args[8];
+		if (ret != GUEST_DEC)
+			ret = wait_for_interrupt(&self->vm, 3);
+		if (ret == GUEST_EXTERNAL)
+			ret = wait_for_interrupt(&self->vm, 3);
+		EXPECT_EQ(GUEST_DEC, ret) {
+			TH_LOG("%s", stopped[i].what);
+		}
+		EXPECT_EQ(0, run_dec(&self->vm, 0x7fffffff));
+		EXPECT_EQ(GUEST_DEC, run_dec(&self->vm, 100));
+	}
+}
+
+TEST_F(pr, external_interrupt_of_loaded_state)
+{
+	unsigned int i;
+	long ret;
+
+	ASSERT_EQ(0, guest_run(&self->vm));
+	for (i = 0; i < ARRAY_SIZE(stopped); i++) {
+		run_dec(&self->vm, 0x7fffffff);
+		ASSERT_EQ(0, load_stopped(&self->vm, i)) {
+			TH_LOG("%s", stopped[i].what);
+		}
+		ret = self->vm.run->papr_hcall.args[8];
+		if (ret != GUEST_EXTERNAL)
+			ret = wait_for_interrupt(&self->vm, 3);
+		EXPECT_EQ(GUEST_EXTERNAL, ret) {
+			TH_LOG("%s", stopped[i].what);
+		}
+	}
+}
+
+/*
+ * A guest that begins is not told of what it never asked for: it may have no
+ * code for that yet. So one whose vCPU is reset.
+ */
+TEST_F(pr, no_interrupts_at_reset)
+{
+	struct htab_vm vcpu;
+
+	ADD_VCPU(&vcpu, 1);
+	EXPECT_EQ(-EINTR, wait_for_interrupt(&vcpu, 2));
+	ASSERT_EQ(0, guest_reset(&vcpu, false));
+	ASSERT_EQ(0, guest_run(&vcpu));
+	EXPECT_EQ(0, run_dec(&vcpu, 0x7fffffff));
+
+	ASSERT_EQ(GUEST_EXTERNAL, load_and_wait(&vcpu, 2));
+	EXPECT_EQ(0, run_dec(&vcpu, 0x7fffffff));
+	ASSERT_EQ(0, guest_reset(&vcpu, false));
+	ASSERT_EQ(0, guest_run(&vcpu));
+	EXPECT_EQ(-EINTR, wait_for_interrupt(&vcpu, 2));
+	/* Loaded, but reset before it is run */
+	ASSERT_EQ(0, set_label(&vcpu, pr_guest_spin, MSR_EE));
+	ASSERT_EQ(0, guest_reset(&vcpu, false));
+	ASSERT_EQ(0, guest_run(&vcpu));
+	EXPECT_EQ(-EINTR, wait_for_interrupt(&vcpu, 2));
+}
+
+/*
+ * What userspace asserts stays until it says otherwise, and not longer, whenever
+ * it does so and whatever was due before.
+ */
+
+static int set_line(struct htab_vm *vcpu, __u32 what)
+{
+	struct kvm_interrupt irq = { .irq = what };
+
+	return xioctl(vcpu->vcpu, KVM_INTERRUPT, &irq);
+}
+
+/* Several are delivered; then, when it is deasserted, none */
+#define LINE_IS_ASSERTED(_vcpu) do {					\
+	struct htab_vm *_v = (_vcpu);					\
+	unsigned int _i;						\
+									\
+	for (_i = 0; _i < 3; _i++)					\
+		EXPECT_EQ(GUEST_EXTERNAL, wait_for_interrupt(_v, 3));	\
+	ASSERT_EQ(0, set_line(_v, KVM_INTERRUPT_UNSET));		\
+	EXPECT_EQ(0, run_dec(_v, 0x7fffffff));				\
+} while (0)
+
+/* A new vCPU with interrupts disabled, to which one is due since its state was loaded */
+#define ADD_LOADED_VCPU(_vcpu, _id) do {				\
+	struct htab_vm *_added = (_vcpu);				\
+									\
+	ADD_VCPU(_added, _id);						\
+	ASSERT_EQ(0, set_pc(_added, GUEST_CODE, MSR_RI));		\
+	ASSERT_EQ(0, guest_run(_added));				\
+} while (0)
+
+TEST_F(pr, external_level_before_first_run)
+{
+	ASSERT_EQ(0, set_line(&self->vm, KVM_INTERRUPT_SET_LEVEL));
+	ASSERT_EQ(0, set_pc(&self->vm, GUEST_CODE, MSR_RI));
+	ASSERT_EQ(0, guest_run(&self->vm));
+	LINE_IS_ASSERTED(&self->vm);
+}
+
+TEST_F(pr, external_level_after_first_run)
+{
+	struct htab_vm vcpu[5];
+
+	ADD_LOADED_VCPU(&vcpu[0], 1);
+	ASSERT_EQ(0, set_line(&vcpu[0], KVM_INTERRUPT_SET_LEVEL));
+	LINE_IS_ASSERTED(&vcpu[0]);
+
+	/* Deasserted again, or found to be so, before the guest takes it */
+	ADD_LOADED_VCPU(&vcpu[1], 2);
+	ASSERT_EQ(0, set_line(&vcpu[1], KVM_INTERRUPT_SET_LEVEL));
+	ASSERT_EQ(0, set_line(&vcpu[1], KVM_INTERRUPT_UNSET));
+	EXPECT_EQ(0, run_dec(&vcpu[1], 0x7fffffff));
+	ADD_LOADED_VCPU(&vcpu[2], 3);
+	ASSERT_EQ(0, set_line(&vcpu[2], KVM_INTERRUPT_UNSET));
+	EXPECT_EQ(0, run_dec(&vcpu[2], 0x7fffffff));
+	ASSERT_EQ(0, set_line(&vcpu[2], KVM_INTERRUPT_SET_LEVEL));
+	LINE_IS_ASSERTED(&vcpu[2]);
+
+	/* Asserted when the one has been taken */
+	ADD_LOADED_VCPU(&vcpu[3], 4);
+	EXPECT_EQ(GUEST_EXTERNAL, wait_for_interrupt(&vcpu[3], 3));
+	ASSERT_EQ(0, set_line(&vcpu[3], KVM_INTERRUPT_SET_LEVEL));
+	LINE_IS_ASSERTED(&vcpu[3]);
+
+	/* Asserted before the state is loaded again */
+	ADD_LOADED_VCPU(&vcpu[4], 5);
+	ASSERT_EQ(0, set_line(&vcpu[4], KVM_INTERRUPT_SET_LEVEL));
+	ASSERT_EQ(0, set_pc(&vcpu[4], GUEST_CODE, MSR_RI));
+	ASSERT_EQ(0, guest_run(&vcpu[4]));
+	LINE_IS_ASSERTED(&vcpu[4]);
+}
+
+/* KVM_INTERRUPT_SET is delivered once, and does not change what the line does */
+TEST_F(pr, external_level_after_set)
+{
+	ASSERT_EQ(0, guest_run(&self->vm));
+	ASSERT_EQ(0, set_line(&self->vm, KVM_INTERRUPT_SET));
+	EXPECT_EQ(GUEST_EXTERNAL, wait_for_interrupt(&self->vm, 3));
+	EXPECT_EQ(0, run_dec(&self->vm, 0x7fffffff));
+
+	ASSERT_EQ(0, set_line(&self->vm, KVM_INTERRUPT_SET));
+	ASSERT_EQ(0, set_line(&self->vm, KVM_INTERRUPT_SET_LEVEL));
+	LINE_IS_ASSERTED(&self->vm);
+
+	ASSERT_EQ(0, set_line(&self->vm, KVM_INTERRUPT_SET_LEVEL));
+	ASSERT_EQ(0, set_line(&self->vm, KVM_INTERRUPT_SET));
+	LINE_IS_ASSERTED(&self->vm);
+
+	ASSERT_EQ(0, set_line(&self->vm, KVM_INTERRUPT_SET));
+	ASSERT_EQ(0, set_line(&self->vm, KVM_INTERRUPT_UNSET));
+	EXPECT_EQ(0, run_dec(&self->vm, 0x7fffffff));
+	ASSERT_EQ(0, set_line(&self->vm, KVM_INTERRUPT_SET_LEVEL));
+	LINE_IS_ASSERTED(&self->vm);
+}
+
+/*
+ * The line is asserted by one thread while the vCPU, in another, takes one that
+ * is delivered once.
+ */
+#define LEVEL_MS	3000
+
+static void spin(unsigned int n)
+{
+	while (n--)
+		__asm__ __volatile__("" : : : "memory");
+}
+
+TEST_F(pr, external_level_against_oneshot)
+{
+	struct guest_thread t = { .vm = &self->vm };
+	uint64_t begin = now_ms();
+	unsigned int n;
+
+	ASSERT_EQ(0, guest_run(&self->vm));
+	for (n = 0; now_ms() - begin < LEVEL_MS; n++) {
+		/* Enables interrupts, and is there for a while */
+		t.args[0] = 0x7fffffff;
+		t.args[1] = MSR_OURS | MSR_EE;
+		ASSERT_EQ(0, set_label(&self->vm, pr_guest_dec, 0));
+		ASSERT_EQ(0, guest_start(&t));
+		spin(n * 37 % 4099);
+		ASSERT_EQ(0, set_line(&self->vm, KVM_INTERRUPT_SET));
+		spin(n * 101 % 2039);
+		ASSERT_EQ(0, set_line(&self->vm, KVM_INTERRUPT_SET_LEVEL));
+		ASSERT_EQ(0, guest_join(&t, SOON_S * 1000));
+		ASSERT_EQ(GUEST_EXTERNAL, (long)t.args[8]);
+		ASSERT_EQ(GUEST_EXTERNAL, wait_for_interrupt(&self->vm, 3)) {
+			TH_LOG("after %u times, %u ms", n, (unsigned int)(now_ms() - begin));
+		}
+		ASSERT_EQ(0, set_line(&self->vm, KVM_INTERRUPT_UNSET));
+	}
+	TH_LOG("%u times", n);
 }
 
 /*

@@ -10,7 +10,9 @@
 #include "htab.h"
 
 #define MSR_EE			0x8000ULL
+#define MSR_PR			0x4000ULL
 #define MSR_FP			0x2000ULL
+#define MSR_RI			0x2ULL
 
 /* Where this code is; that of htab.h is at GUEST_CODE */
 #define GUEST_OWN		0x20000UL
@@ -211,7 +213,10 @@ static inline void load_guest(struct htab_vm *vm)
 	}
 }
 
-/* Where a vCPU goes on, and bits of its MSR */
+/*
+ * Where a vCPU goes on, and bits of its MSR. With none of these it is as if it had
+ * been reset: PR KVM tells by SRR1, too.
+ */
 static inline int set_pc(struct htab_vm *vcpu, uint64_t pc, uint64_t msr)
 {
 	struct kvm_regs regs;
@@ -221,6 +226,7 @@ static inline int set_pc(struct htab_vm *vcpu, uint64_t pc, uint64_t msr)
 		return ret;
 	regs.pc = pc;
 	regs.msr = MSR_OURS | msr;
+	regs.srr1 = 0;
 	/* Interrupts are held off while r1 is what the magic page has: here, 0 */
 	regs.gpr[1] = GUEST_CONTROL;
 	return xioctl(vcpu->vcpu, KVM_SET_REGS, &regs);
