@@ -225,6 +225,16 @@ static inline void keep_ksm_settings(void)
 	keep_setting(KSM "sleep_millisecs");
 }
 
+/* Where there is but one CPU, everybody stays on it: -EINVAL for the others */
+static inline int stay_on_cpu(unsigned int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return sched_setaffinity(0, sizeof(set), &set) ? -errno : 0;
+}
+
 static inline uint64_t now_ms(void)
 {
 	struct timespec ts;

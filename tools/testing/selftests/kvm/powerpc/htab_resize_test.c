@@ -180,16 +180,6 @@ TEST_F(htab, resize_keeps_r_and_c)
 	}
 }
 
-/* Where there is but one CPU, everybody stays on it */
-static void stay_on_cpu(unsigned int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	sched_setaffinity(0, sizeof(set), &set);
-}
-
 /*
  * A vCPU inserts a bolted entry, where a resize comes by first, and removes it
  * again.  It does so in the old table or in the new one: none that it has

@@ -623,15 +623,6 @@ TEST_F(pr, queued_interrupt_is_visible)
 #define TIMER_US	400
 #define TAINT_WARN	0x200
 
-static void stay_on_cpu(unsigned int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	sched_setaffinity(0, sizeof(set), &set);
-}
-
 TEST_F(pr, host_timer_while_entering)
 {
 	const struct itimerspec often = {

@@ -96,15 +96,6 @@ static char *set_number(const char *file, const char *value)
 	return n > 0 ? strdup(was) : NULL;
 }
 
-static void stay_on_cpu(unsigned int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu % sysconf(_SC_NPROCESSORS_ONLN), &set);
-	sched_setaffinity(0, sizeof(set), &set);
-}
-
 static void set_rcu(char **was, unsigned int n)
 {
 	unsigned int i;
