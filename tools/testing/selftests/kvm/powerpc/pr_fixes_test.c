@@ -935,6 +935,20 @@ static int load_stopped(struct htab_vm *vcpu, unsigned int how)
 	return ret;
 }
 
+/* The interrupt that it gets then or, if that is another one than @want, next */
+static int interrupt_of_stopped(struct htab_vm *vcpu, unsigned int how, long want, long *got)
+{
+	int ret;
+
+	/* Whatever was set is of another time */
+	run_dec(vcpu, 0x7fffffff);
+	ret = load_stopped(vcpu, how);
+	*got = vcpu->run->papr_hcall.args[8];
+	if (!ret && *got != want)
+		*got = wait_for_interrupt(vcpu, 3);
+	return ret;
+}
+
 TEST_F(pr, decrementer_of_loaded_state)
 {
 	unsigned int i;
@@ -942,14 +956,9 @@ TEST_F(pr, decrementer_of_loaded_state)
 
 	ASSERT_EQ(0, guest_run(&self->vm));
 	for (i = 0; i < ARRAY_SIZE(stopped); i++) {
-		/* Whatever was set is of another time */
-		run_dec(&self->vm, 0x7fffffff);
-		ASSERT_EQ(0, load_stopped(&self->vm, i)) {
+		ASSERT_EQ(0, interrupt_of_stopped(&self->vm, i, GUEST_DEC, &ret)) {
 			TH_LOG("%s", stopped[i].what);
 		}
-		ret = self->vm.run->papr_hcall.args[8];
-		if (ret != GUEST_DEC)
-			ret = wait_for_interrupt(&self->vm, 3);
 		if (ret == GUEST_EXTERNAL)
 			ret = wait_for_interrupt(&self->vm, 3);
 		EXPECT_EQ(GUEST_DEC, ret) {
@@ -967,13 +976,9 @@ TEST_F(pr, external_interrupt_of_loaded_state)
 
 	ASSERT_EQ(0, guest_run(&self->vm));
 	for (i = 0; i < ARRAY_SIZE(stopped); i++) {
-		run_dec(&self->vm, 0x7fffffff);
-		ASSERT_EQ(0, load_stopped(&self->vm, i)) {
+		ASSERT_EQ(0, interrupt_of_stopped(&self->vm, i, GUEST_EXTERNAL, &ret)) {
 			TH_LOG("%s", stopped[i].what);
 		}
-		ret = self->vm.run->papr_hcall.args[8];
-		if (ret != GUEST_EXTERNAL)
-			ret = wait_for_interrupt(&self->vm, 3);
 		EXPECT_EQ(GUEST_EXTERNAL, ret) {
 			TH_LOG("%s", stopped[i].what);
 		}
