@@ -7,8 +7,15 @@
 #define __POWERPC_KVM_BOOK3S_HPT_H__
 
 #include <linux/bits.h>
+#include <linux/gfp.h>
 #include <linux/kvm_host.h>
 #include <linux/kvm_hpt.h>
+
+/*
+ * A process that is at the limit of its memory cgroup is to be told so, not to
+ * be killed.
+ */
+#define KVMPPC_HPT_GFP	(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
 
 /* Values for the flags of kvmppc_hpt_ops.hold */
 #define KVMPPC_HPT_WRITE	BIT(0)	/* entries are going to be changed */
@@ -16,34 +23,26 @@
 
 /**
  * struct kvmppc_hpt_hold - a guest's HPT, held against replacement
- * @nr:		number of HPTEs, 0 if the guest has no HPT now: it uses radix
- *		translation, or none has been allocated yet
+ * @nr:		number of HPTEs, a multiple of BITS_PER_LONG; 0 if the guest has
+ *		no HPT now: it uses radix translation, or none has been allocated
+ *		yet
+ * @hptes:	the table, as the flavour has it
+ * @there:	an HPTE is invalid if none of these bits of its first doubleword is set
+ * @locked:	if this one is, somebody is at it, and will soon be done; 0 if the
+ *		table lock keeps all others away
  * @changes:	the change log: the bit of an HPTE is set atomically, or under
  *		the table lock, wherever the guest's view of it changes
- * @mmu_ready:	the flavour's own, from hold to release
+ * @mmu_ready:	the flavour's own, from hold to release, ...
+ * @segment:	... and so is this
  */
 struct kvmppc_hpt_hold {
 	unsigned long nr;
+	const struct kvm_hpt_entry *hptes;
+	__be64 there;
+	__be64 locked;
 	unsigned long *changes;
 	int mmu_ready;
-};
-
-/**
- * struct kvmppc_hpt_records - a buffer with records of HPTEs
- * @buf:	the buffer
- * @size:	its size in bytes
- * @len:	bytes of records in it
- * @last:	the last record, to which the next HPTE may belong, or NULL
- * @nr:		records in it
- * @nr_hptes:	HPTEs in them, valid and invalid
- */
-struct kvmppc_hpt_records {
-	void *buf;
-	size_t size;
-	size_t len;
-	struct kvm_get_htab_header *last;
-	unsigned long nr;
-	unsigned long nr_hptes;
+	__be64 segment;
 };
 
 /**
@@ -51,8 +50,9 @@ struct kvmppc_hpt_records {
  *
  * HPTEs go in and out in the architecture 2.07 format, big-endian, as the
  * guest sees them.  Everything but @hold is called between @hold and
- * @release, with @first and @n inside the table that @hold found, from
- * process context.
+ * @release, with HPTEs inside the table that @hold found, from process context.
+ * A word is BITS_PER_LONG HPTEs, from a multiple of that on, as a word of the
+ * change log has them.
  *
  * @name:	The flavour, as it is shown to users.
  * @hold:	Keep the table from being replaced or reset until @release, and,
@@ -62,27 +62,21 @@ struct kvmppc_hpt_records {
  *		run that cannot be stopped.
  * @release:	The end of @hold.
  * @follow:	Look for changes of HPTEs @first to @end - 1 that are not logged,
- *		which the hardware makes, and call kvmppc_hpt_changed() for each.
- *		Such a change that is about to be logged by someone is so on
- *		return.  NULL if the hardware makes none.
- * @await:	Wait until those who have set bits in word @word of the log, of
- *		which @bits have been taken, are done with their changes.  NULL
- *		if they are, as the table is held.
- * @sweep:	Take changes of HPTEs @first to @end - 1 from the log and append
- *		these HPTEs to the records, as quickly as possible: by
- *		kvmppc_hpt_sweep().  Returns the first that it has not dealt
- *		with: there is no room for it, or it takes more than a look.
- * @look:	Copy an HPTE to @hpte and return true if it is valid (and
- *		bolted, if @bolted).
- * @skip:	Returns how many HPTEs, at most @n, from @first on, are invalid.
- * @emit:	Append up to @n HPTEs, from @first on, to the records, as quickly
- *		as possible: by kvmppc_hpt_emit().  Returns how many; if one of
- *		them cannot be had that way, none is appended.
- * @put_valid:	Make @n HPTEs from @first on valid with the contents of @hptes,
- *		all of them or, with an error, none: -EINVAL for an entry that
- *		the guest could not have entered, -EIO for one that the host
- *		cannot map, -ENOMEM.
- * @put_invalid: Make @n HPTEs from @first on invalid.
+ *		which the hardware makes, and set their bits in the log.  Such a
+ *		change that is about to be logged by someone is so on return.  NULL
+ *		if the hardware makes none.
+ * @copy:	Copy HPTEs from @first on, which has just been there, to @to: up to
+ *		the first that is invalid, at most @n, all of one word.  Returns how
+ *		many, or 0 if it takes to @look at each.  No lock need be taken: if
+ *		one of them changes meanwhile, that is in the log once it is seen,
+ *		and the caller looks there afterwards.
+ * @look:	Copy an HPTE, whatever goes on, to @hpte and return true if it is
+ *		valid.  If a change that is not logged was found by that, *@news is
+ *		set to true.
+ * @put:	Make @n_valid HPTEs from @first on valid with the contents of
+ *		@hptes, and the @n_invalid behind them invalid: all of it or, with
+ *		an error, nothing: -EINVAL for an entry that the guest could not
+ *		have entered, -EIO for one that the host cannot map, -ENOMEM.
  */
 struct kvmppc_hpt_ops {
 	const char *name;
@@ -92,31 +86,25 @@ struct kvmppc_hpt_ops {
 			unsigned int flags);
 	void (*follow)(struct kvm *kvm, unsigned long first,
 		       unsigned long end);
-	void (*await)(struct kvm *kvm, unsigned long word, unsigned long bits);
-	unsigned long (*sweep)(struct kvm *kvm, struct kvmppc_hpt_records *out,
-			       unsigned long first, unsigned long end);
-	bool (*look)(struct kvm *kvm, unsigned long index, bool bolted,
-		     struct kvm_hpt_entry *hpte);
-	unsigned long (*skip)(struct kvm *kvm, unsigned long first,
-			      unsigned long n);
-	unsigned long (*emit)(struct kvm *kvm, struct kvmppc_hpt_records *out,
-			      unsigned long first, unsigned long n);
-	int (*put_valid)(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
-			 unsigned long first, unsigned long n,
-			 const struct kvm_hpt_entry *hptes);
-	void (*put_invalid)(struct kvm *kvm, unsigned long first,
-			    unsigned long n);
+	unsigned long (*copy)(struct kvm *kvm, const struct kvmppc_hpt_hold *hold,
+		     unsigned long first, unsigned long n,
+		     struct kvm_hpt_entry *to);
+	bool (*look)(struct kvm *kvm, unsigned long index,
+		     struct kvm_hpt_entry *hpte, bool *news);
+	int (*put)(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
+		   unsigned long first, unsigned int n_valid,
+		   unsigned int n_invalid, const struct kvm_hpt_entry *hptes);
 };
 
 /* book3s_hpt_fd.c */
 void kvmppc_hpt_init_vm(struct kvm *kvm);
 void kvmppc_hpt_replaced(struct kvm *kvm, u32 order);
-void kvmppc_hpt_changed(struct kvm *kvm, unsigned long index);
 int kvmppc_hpt_fd_open(struct kvm *kvm, const struct kvm_get_htab_fd *args);
 #if IS_ENABLED(CONFIG_KUNIT)
 struct file *kvmppc_hpt_fd_file(struct kvm *kvm,
 				const struct kvmppc_hpt_ops *ops,
 				const struct kvm_get_htab_fd *args);
+unsigned long *kvmppc_hpt_alloc_pending(unsigned long nr);
 #endif
 
 /* book3s_hpt_hv.c */

@@ -8,18 +8,19 @@
  * book3s_hpt.h what this file asks of the flavour of KVM that has the table.
  *
  * How a reader learns of changes: each table has a change log, one bit an
- * HPTE, which the flavour sets wherever an HPTE may have changed.  There is
- * one log and any number of readers, so each reader has a bitmap of its own,
- * "pending": the HPTEs whose present state it has not been given.  A read
- * first harvests a stretch of the log, which takes bits from the log and sets
- * them in the pending bitmap of every reader, and then returns the HPTEs of
- * that stretch which are pending for itself.  The first pass is no special
- * case: a reader begins with everything pending from its start index on.  A
- * pending bit is cleared when the HPTE is copied to the reader's buffer and
- * set again if the buffer then fails to reach userspace, so that neither a
- * fault, nor a signal, nor another reader can lose a change.  A reader that is
- * the only one, and has nothing pending, takes a shortcut: it sweeps changes from
- * the log straight into its buffer, and leaves there what it cannot.
+ * HPTE, which the flavour sets wherever an HPTE may have changed.  A reader goes
+ * through the table by the words of the log.  It takes the bits of a word from
+ * the log (it harvests the word), puts the HPTEs that they stand for into its
+ * buffer, and on to the next word.  Its first pass returns every HPTE, whatever
+ * the log says.  What finds no room, or then fails to reach userspace, is put
+ * back, so that neither a fault nor a signal can lose a change.
+ *
+ * There is one log and any number of readers: who harvests a word tells the
+ * others.  Each has a bitmap for that, "pending", from when another one first
+ * has something to tell it; so a reader that is alone never has one, nor does
+ * one that is closed after a few HPTEs, as a debugger's is.  If there is no
+ * memory for it, or what it is told of is behind it in its first pass, the
+ * reader's next pass returns every HPTE again.
  *
  * When the table is reset or replaced by one of the same size, its readers
  * start over; readers and writers of one that is gone are told so (-ESTALE).
@@ -32,18 +33,17 @@
  *	accessed under this lock (so mmap_lock nests inside it).
  *  the table lock: kvmppc_hpt_ops.hold and .release
  *	HV: mmu_setup_lock (which nests inside kvm->slots_lock), PR: hpt_mutex.
- *	Keeps the table where and what it is.  Protects kvm->arch.hpt_watch
- *	but for the list, the statistics hpt_entries_written and
- *	hpt_changes_harvested, and of each reader in the list @pending,
- *	@nr_pending, @generation and @lineage.  PR accesses a table that is in the memory
- *	of userspace under it.
+ *	Keeps the table where and what it is.  Protects kvm->arch.hpt_watch, the
+ *	statistics hpt_entries_written and hpt_changes_harvested, and what a
+ *	reader has marked so.  PR accesses a table that is in the memory of
+ *	userspace under it.
  *  what the flavour needs for an HPTE
  *	HV: kvm->srcu, the HPTE's lock bit or kvm->mmu_lock (which gives a
  *	writer all HPTEs), the rmap chain's lock.
  *	PR: kvm->mmu_lock, to flush its shadow HPTEs.
  *  kvm->arch.hpt_watch.lock
- *	Protects changes of the list of readers that are to be told of changes.
- *	They are told under RCU, and the table lock.
+ *	Keeps the readers in the list: it is what one needs to go, for which it
+ *	should wait for no table, and another one to tell it something.
  *
  * fdinfo takes none of them, since who looks on should neither wait for a read,
  * which may itself wait for a page of its buffer, nor keep a guest waiting that
@@ -54,21 +54,22 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/kvm_host.h>
+#include <linux/list.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
-#include <linux/rculist.h>
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/spinlock.h>
 #include <linux/srcu.h>
 #include <linux/uio.h>
 #include <linux/vmalloc.h>
 #include <asm/book3s/64/mmu-hash.h>
 #include <asm/kvm_ppc.h>
+#include <kunit/static_stub.h>
 #include <kunit/visibility.h>
 
 #include "book3s_hpt.h"
-#include "book3s_hpt_records.h"
 
 #define CREATE_TRACE_POINTS
 #include "trace_hpt.h"
@@ -76,17 +77,11 @@
 /* HPTEs looked at under one hold of the table, between reschedule points. */
 #define HPT_STRETCH		16384UL
 
-/* HPTEs read at once, without the lock of any, where some are changing. */
-#define HPT_SMALL_BATCH		32UL
+/* HPTEs that go to a record at once. */
+#define HPT_RUN			4096UL
 
 /* What goes to or from userspace in one copy. */
-#define HPT_BUF_SIZE	SZ_64K
-
-/*
- * A process that is at the limit of its memory cgroup is to be told so, not to
- * be killed.
- */
-#define HPT_GFP		(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
+#define HPT_BUF_SIZE		SZ_64K
 
 /* The least that a read can be given to return in every case: one entry. */
 #define HPT_MIN_READ	(sizeof(struct kvm_get_htab_header) + \
@@ -100,6 +95,16 @@ struct hpt_count {
 	u64 valid, invalid, bytes;
 };
 
+/* A buffer with records */
+struct hpt_records {
+	void *buf;
+	void *to;		/* the end of what is in it, ... */
+	void *end;		/* ... and of the buffer */
+	struct kvm_get_htab_header *last;	/* record, ... */
+	unsigned long next;	/* ... and the HPTE behind it */
+	unsigned long valid, invalid;	/* HPTEs in all records */
+};
+
 struct hpt_reader {
 	struct kvm *kvm;
 	const struct kvmppc_hpt_ops *ops;
@@ -110,19 +115,21 @@ struct hpt_reader {
 	struct mutex lock;	/* see above; protects what follows */
 	void *buf;
 	unsigned long nr;	/* HPTEs of the table */
-	unsigned long pos;	/* the next one to look at */
-	unsigned long quiet;	/* HPTEs passed in vain by this read */
+	unsigned long passed;	/* HPTEs that this read has gone over */
 	unsigned int pass;
 	struct hpt_count count;	/* of what has been returned, ... */
 	struct hpt_count before;	/* ... until this pass began */
+	u64 generation;		/* of the table it is for, */
+	u64 lineage;		/* 0 before there is one, */
+	u32 order;		/* and its order */
 
 	/* Protected by the table lock. */
 	struct list_head node;
-	unsigned long *pending;	/* once there, it stays */
+	unsigned long pos;	/* the next HPTE to look at */
+	bool whole;		/* this pass returns all from @pos on */
+	bool missed;		/* the next one has to */
+	unsigned long *pending;	/* to be returned besides what the log says */
 	unsigned long nr_pending;	/* bits set in it */
-	u64 generation;
-	u64 lineage;		/* of the table it is for, */
-	u32 order;		/* and its order */
 };
 
 struct hpt_writer {
@@ -180,63 +187,401 @@ void kvmppc_hpt_replaced(struct kvm *kvm, u32 order)
 }
 EXPORT_SYMBOL_GPL(kvmppc_hpt_replaced);
 
-/* The HPTEs with @bits in word @word of the bitmaps have changed. */
-static void hpt_changed(struct kvm *kvm, unsigned long word, unsigned long bits)
-{
-	struct kvm_hpt_watch *watch = &kvm->arch.hpt_watch;
-	struct hpt_reader *r;
-
-	kvm->stat.hpt_changes_harvested += hweight_long(bits);
-	rcu_read_lock();
-	list_for_each_entry_rcu(r, &watch->readers, node) {
-		/* Who has yet to notice a new table will start over with it. */
-		if (r->generation != watch->generation)
-			continue;
-		/* In one step, since fdinfo looks on: never more than there are. */
-		r->nr_pending += hweight_long(bits & ~r->pending[word]);
-		r->pending[word] |= bits;
-	}
-	rcu_read_unlock();
-}
-
-/**
- * kvmppc_hpt_changed - make an HPTE pending for every reader
- * @kvm:	the VM
- * @index:	the HPTE
- *
- * Context: between kvmppc_hpt_ops.hold and .release.
- */
-void kvmppc_hpt_changed(struct kvm *kvm, unsigned long index)
-{
-	hpt_changed(kvm, BIT_WORD(index), BIT_MASK(index));
-}
-EXPORT_SYMBOL_GPL(kvmppc_hpt_changed);
-
-/* Make what has changed in word @i of the log pending for every reader. */
-static noinline void hpt_harvest_word(struct hpt_reader *r,
-				      struct kvmppc_hpt_hold *hold, unsigned long i)
-{
-	unsigned long bits = xchg_acquire(&hold->changes[i], 0);
-
-	if (r->ops->await)
-		r->ops->await(r->kvm, i, bits);
-	hpt_changed(r->kvm, i, bits);
-}
-
 /*
- * Make the HPTEs @first to @end - 1 that have changed since the last harvest
- * pending for every reader, along with their neighbours in a word of the log.
+ * Does nobody else want to know what this reader harvests?  Others may go
+ * meanwhile, but not come.
  *
  * Context: the table is held.
  */
-static void hpt_reader_harvest(struct hpt_reader *r,
-			       struct kvmppc_hpt_hold *hold,
-			       unsigned long first, unsigned long end)
+static bool hpt_reader_is_alone(struct hpt_reader *r)
 {
-	unsigned long words = BITS_TO_LONGS(end), i = BIT_WORD(first);
+	return READ_ONCE(r->kvm->arch.hpt_watch.nr_readers) == 1;
+}
 
-	for (; (i = kvmppc_hpt_next_word(hold->changes, i, words)) < words; i++)
-		hpt_harvest_word(r, hold, i);
+/*
+ * Is this one to be told of changes, but has no bitmap for them?  One in its
+ * first pass, which may be closed soon, can do without, but not one in a second
+ * whole one, or it would never come to return but what has changed.
+ */
+static bool hpt_reader_is_bare(struct hpt_reader *r)
+{
+	/* Without its lock: a pass that ends just now is as good either way. */
+	const bool first = r->whole && data_race(r->pass) == 1;
+
+	return !r->pending && !r->missed && !first &&
+	       r->generation == r->kvm->arch.hpt_watch.generation;
+}
+
+VISIBLE_IF_KUNIT unsigned long *kvmppc_hpt_alloc_pending(unsigned long nr)
+{
+	KUNIT_STATIC_STUB_REDIRECT(kvmppc_hpt_alloc_pending, nr);
+	return kvzalloc(BITS_TO_BYTES(nr), KVMPPC_HPT_GFP);
+}
+EXPORT_SYMBOL_IF_KUNIT(kvmppc_hpt_alloc_pending);
+
+/*
+ * Give a bitmap to another reader that needs one.  Returns false if there is
+ * none such, or no memory.  One at a time, since that is not done in no time.
+ *
+ * Context: the table is held.
+ */
+static bool hpt_reader_equip_another(struct hpt_reader *r)
+{
+	struct kvm_hpt_watch *watch = &r->kvm->arch.hpt_watch;
+	unsigned long *pending = NULL;
+	struct hpt_reader *other;
+	bool found;
+
+	for (;;) {
+		found = false;
+		spin_lock(&watch->lock);
+		list_for_each_entry(other, &watch->readers, node) {
+			found = other != r && hpt_reader_is_bare(other);
+			if (found)
+				break;
+		}
+		if (found && pending)
+			other->pending = pending;
+		spin_unlock(&watch->lock);
+
+		if (!found || pending)
+			break;
+		pending = kvmppc_hpt_alloc_pending(r->nr);
+		if (!pending)
+			return false;
+	}
+	if (!found)
+		kvfree(pending);
+	return found;
+}
+
+/*
+ * Make HPTEs, with @bits in word @word of the log, pending for this reader.
+ *
+ * Context: the table is held.
+ */
+static void hpt_reader_remember(struct hpt_reader *r, unsigned long word,
+				unsigned long bits)
+{
+	/* In one step, since fdinfo looks on: never more than there are. */
+	r->nr_pending += hweight_long(bits & ~r->pending[word]);
+	r->pending[word] |= bits;
+}
+
+/*
+ * Tell the other readers what has been taken from the log.
+ *
+ * Context: the table is held.
+ */
+static void hpt_reader_tell_others(struct hpt_reader *r, unsigned long word,
+				   unsigned long bits)
+{
+	struct kvm_hpt_watch *watch = &r->kvm->arch.hpt_watch;
+	struct hpt_reader *other;
+
+	spin_lock(&watch->lock);
+	list_for_each_entry(other, &watch->readers, node) {
+		/* Who has yet to notice a new table will start over with it. */
+		if (other == r || other->generation != watch->generation)
+			continue;
+		if (other->whole && word * BITS_PER_LONG >= other->pos)
+			continue;
+		if (other->pending)
+			hpt_reader_remember(other, word, bits);
+		else
+			other->missed = true;
+	}
+	spin_unlock(&watch->lock);
+}
+
+/*
+ * Put HPTEs back of which this reader has yet to be given the present state.
+ *
+ * Context: the table is held.
+ */
+static void hpt_reader_put_back(struct hpt_reader *r,
+				struct kvmppc_hpt_hold *hold,
+				unsigned long word, unsigned long bits)
+{
+	if (r->pending) {
+		hpt_reader_remember(r, word, bits);
+		return;
+	}
+	atomic_long_or(bits, (atomic_long_t *)&hold->changes[word]);
+	/* They will be found again. */
+	r->kvm->stat.hpt_changes_harvested -= hweight_long(bits);
+}
+
+/*
+ * Take what has changed in a word, of @mask, from the log, and what is pending
+ * there for this reader.  It counts as given from here on, and who has logged it
+ * is done.
+ *
+ * Context: the table is held.
+ */
+static __always_inline unsigned long hpt_reader_harvest(struct hpt_reader *r,
+					       struct kvmppc_hpt_hold *hold,
+					       unsigned long word,
+					       unsigned long mask)
+{
+	const struct kvm_hpt_entry *hptes = hold->hptes + word * BITS_PER_LONG;
+	atomic_long_t *changes = (atomic_long_t *)&hold->changes[word];
+	unsigned long bits = 0, wait, n = 0;
+
+	if (atomic_long_read(changes) & mask) {
+		/* An acquire: first the bits, then the locks (p03). */
+		bits = mask & atomic_long_fetch_andnot_acquire(mask, changes);
+		/* That is not long: who locks an HPTE is not preempted. */
+		for (wait = bits; wait; wait &= wait - 1, n++)
+			while (READ_ONCE(hptes[__ffs(wait)].v) & hold->locked)
+				cpu_relax();
+		/* First the locks, then what else there is of HPTEs (p03). */
+		smp_rmb();
+		r->kvm->stat.hpt_changes_harvested += n;
+		if (!hpt_reader_is_alone(r))
+			hpt_reader_tell_others(r, word, bits);
+	}
+	if (r->nr_pending) {
+		bits |= r->pending[word] & mask;
+		r->nr_pending -= hweight_long(r->pending[word] & mask);
+		r->pending[word] &= ~mask;
+	}
+	return bits;
+}
+
+/* None, but memory for them */
+static struct hpt_records hpt_no_records(void *buf, size_t size)
+{
+	return (struct hpt_records) {
+		.buf = buf, .to = buf, .end = buf + size,
+		.last = buf, .next = ULONG_MAX,
+	};
+}
+
+/*
+ * See to it that HPTE @index can go to the last record, where it comes next: the
+ * one there is, or a new one.  If it is @valid, there is room for it at out->to.
+ * Returns false if there is no room.
+ */
+static inline bool hpt_record(struct hpt_records *out, unsigned long index,
+			      bool valid)
+{
+	size_t need = valid ? sizeof(struct kvm_hpt_entry) : 0;
+	size_t room = out->end - out->to;
+	struct kvm_get_htab_header *rec = out->last;
+
+	/* Valid HPTEs come before invalid ones. */
+	if (index == out->next && !(valid && rec->n_invalid) &&
+	    max(rec->n_valid, rec->n_invalid) <= U16_MAX - HPT_RUN)
+		return room >= need;
+	if (room < sizeof(*rec) + need)
+		return false;
+	rec = out->to;
+	*rec = (struct kvm_get_htab_header) { .index = index };
+	out->last = rec;
+	out->to += sizeof(*rec);
+	return true;
+}
+
+/* @n_valid of the HPTEs from @index on are at out->to, @n_invalid follow. */
+static inline void hpt_recorded(struct hpt_records *out, unsigned long index,
+				unsigned long n_valid, unsigned long n_invalid)
+{
+	out->last->n_valid += n_valid;
+	out->last->n_invalid += n_invalid;
+	out->to += n_valid * sizeof(struct kvm_hpt_entry);
+	out->next = index + n_valid + n_invalid;
+	out->valid += n_valid;
+	out->invalid += n_invalid;
+}
+
+/*
+ * hpt_reader_emit() of HPTEs that are changing, or of which not all are wanted:
+ * one by one, whatever goes on.
+ *
+ * Context: the table is held.
+ */
+static noinline unsigned long hpt_reader_emit_slowly(struct hpt_reader *r,
+						     struct kvmppc_hpt_hold *hold,
+						     struct hpt_records *out,
+						     unsigned long at,
+						     unsigned long end)
+{
+	struct kvm_hpt_entry hpte;
+	bool valid, news;
+
+	for (; at < end; at++) {
+		news = false;
+		valid = r->ops->look(r->kvm, at, &hpte, &news);
+		if (news && !hpt_reader_is_alone(r))
+			set_bit(at, hold->changes);
+		if (valid && r->bolted)
+			valid = hpte.v & cpu_to_be64(HPTE_V_BOLTED);
+		if (!hpt_record(out, at, valid))
+			break;
+		if (valid)
+			*(struct kvm_hpt_entry *)out->to = hpte;
+		hpt_recorded(out, at, valid, !valid);
+	}
+	return at;
+}
+
+/*
+ * How many of @n HPTEs are invalid, from the first on?
+ *
+ * Context: the table is held.
+ */
+static unsigned long hpt_count_invalid(const struct kvmppc_hpt_hold *hold,
+				       unsigned long first, unsigned long n)
+{
+	const struct kvm_hpt_entry *p = hold->hptes + first, *end = p + n;
+	const __be64 there = hold->there;
+
+	/* Four at a time, since they mostly all are */
+	for (; p + 4 <= end; p += 4)
+		if ((READ_ONCE(p[0].v) | READ_ONCE(p[1].v) |
+		     READ_ONCE(p[2].v) | READ_ONCE(p[3].v)) & there)
+			break;
+	while (p < end && !(READ_ONCE(p->v) & there))
+		p++;
+	return p - hold->hptes - first;
+}
+
+/*
+ * Put HPTEs @at to @end - 1 into records.  Returns the first that has found no
+ * room, or @end.
+ *
+ * Context: the table is held.
+ */
+static __always_inline unsigned long hpt_reader_emit(struct hpt_reader *r,
+					    struct kvmppc_hpt_hold *hold,
+					    struct hpt_records *out,
+					    unsigned long at, unsigned long end)
+{
+	while (at < end) {
+		bool valid = READ_ONCE(hold->hptes[at].v) & hold->there;
+		unsigned long n, n_valid = 0, n_invalid = 0;
+
+		if (!hpt_record(out, at, valid))
+			break;
+		if (valid) {
+			n = (out->end - out->to) / sizeof(struct kvm_hpt_entry);
+			n = min3(n, end - at, BITS_PER_LONG - at % BITS_PER_LONG);
+			n_valid = r->ops->copy(r->kvm, hold, at, n, out->to);
+			/* First the HPTEs, then the log: have they changed (p01)? */
+			smp_rmb();
+			if (!n_valid || r->bolted || READ_ONCE(hold->changes[BIT_WORD(at)])) {
+				struct hpt_records slow = *out;
+
+				slow.next = at;
+				n += at;
+				at = hpt_reader_emit_slowly(r, hold, &slow, at, n);
+				*out = slow;
+				if (at < n)
+					break;
+				continue;
+			}
+		}
+		if (at + n_valid < end)
+			n_invalid = hpt_count_invalid(hold, at + n_valid,
+						      min(end - at - n_valid, HPT_RUN));
+		hpt_recorded(out, at, n_valid, n_invalid);
+		at = out->next;
+	}
+	return at;
+}
+
+/*
+ * Put all HPTEs before @end into records, from r->pos on, which moves up to the
+ * first that is still to be looked at.  Returns true if there is no room for it.
+ *
+ * Context: the table is held.
+ */
+static noinline bool hpt_reader_gather_all(struct hpt_reader *r,
+					   struct kvmppc_hpt_hold *hold,
+					   unsigned long end,
+					   struct hpt_records *records)
+{
+	unsigned long word, mask = BITMAP_FIRST_WORD_MASK(r->pos);
+	struct hpt_records out = *records;
+
+	/* What has changed is among them; but others want to see it in the log. */
+	if (hpt_reader_is_alone(r))
+		for (word = BIT_WORD(r->pos); word < BIT_WORD(end); word++, mask = ~0UL)
+			if (READ_ONCE(hold->changes[word]))
+				hpt_reader_harvest(r, hold, word, mask);
+
+	r->pos = hpt_reader_emit(r, hold, &out, r->pos, end);
+	*records = out;
+	return r->pos < end;
+}
+
+/*
+ * The first word of a bitmap, from @at on and before @end, that is not 0; @end if
+ * there is none.  Others may be setting bits.  This is all that a pass over an
+ * unchanged table costs, so it goes by four words.
+ */
+static inline unsigned long hpt_next_word(const unsigned long *map,
+					  unsigned long at, unsigned long end)
+{
+	for (; at < end; at++) {
+		if (at % 4 == 0)
+			while (at + 4 <= end &&
+			       !(READ_ONCE(map[at]) | READ_ONCE(map[at + 1]) |
+				 READ_ONCE(map[at + 2]) | READ_ONCE(map[at + 3])))
+				at += 4;
+		if (at == end || READ_ONCE(map[at]))
+			break;
+	}
+	return at;
+}
+
+/*
+ * The same with those that have changed, or are pending.
+ *
+ * Context: the table is held.
+ */
+static noinline bool hpt_reader_gather_changed(struct hpt_reader *r,
+					       struct kvmppc_hpt_hold *hold,
+					       unsigned long end,
+					       struct hpt_records *records)
+{
+	unsigned long word = BIT_WORD(r->pos), words = BIT_WORD(end), from;
+	/* What is before that is for the next pass. */
+	unsigned long mask = BITMAP_FIRST_WORD_MASK(r->pos);
+	struct hpt_records out = *records;
+	unsigned long bits, rest, at = end, stop = end;
+
+	/* First, since this brings changes into the log. */
+	if (r->ops->follow)
+		r->ops->follow(r->kvm, r->pos, end);
+
+	for (; word < words && at == stop; word++) {
+		from = word;
+		word = hpt_next_word(hold->changes, from, words);
+		if (r->nr_pending)
+			word = hpt_next_word(r->pending, from, word);
+		if (word == words)
+			break;
+		bits = hpt_reader_harvest(r, hold, word, word == from ? mask : ~0UL);
+		mask = ~0UL;
+		for (; bits; bits = rest) {
+			/* The lowest run of bits that are set, and those above */
+			rest = bits & (bits + (bits & -bits));
+			at = word * BITS_PER_LONG + __ffs(bits);
+			stop = word * BITS_PER_LONG + __fls(bits ^ rest) + 1;
+			at = hpt_reader_emit(r, hold, &out, at, stop);
+			if (at < stop) {
+				bits &= BITMAP_FIRST_WORD_MASK(at);
+				hpt_reader_put_back(r, hold, word, bits);
+				break;
+			}
+		}
+	}
+
+	r->pos = at < stop ? at : words * BITS_PER_LONG;
+	*records = out;
+	return at < stop;
 }
 
 /*
@@ -246,249 +591,41 @@ static void hpt_reader_harvest(struct hpt_reader *r,
  *
  * Context: the table is held.
  */
-static noinline int hpt_reader_rebind(struct hpt_reader *r,
-				      struct kvmppc_hpt_hold *hold)
-{
-	struct kvm_hpt_watch *watch = &r->kvm->arch.hpt_watch;
-	unsigned long *pending;
-	unsigned long i;
-	size_t size;
-
-	if (!hold->nr)
-		return -ENODATA;
-	if (r->pending && r->lineage != watch->lineage)
-		return -ESTALE;
-
-	size = BITS_TO_LONGS(hold->nr) * sizeof(long);
-	if (!r->pending) {
-		if (hold->nr > HPT_MAX_NR)
-			return -EOVERFLOW;
-		pending = __vmalloc(size, HPT_GFP | __GFP_ZERO);
-		if (!pending)
-			return -ENOMEM;
-		/* What changed up to now is news to the older readers only. */
-		for (i = 0; i < hold->nr; i += HPT_STRETCH) {
-			hpt_reader_harvest(r, hold, i,
-					   min(i + HPT_STRETCH, hold->nr));
-			cond_resched();
-		}
-		r->nr = hold->nr;
-		for (i = min(r->start_index, r->nr); i % BITS_PER_LONG; i++)
-			__set_bit(i, pending);
-		r->nr_pending = r->nr - min(r->start_index, r->nr);
-		i = BIT_WORD(i);
-		memset(pending + i, 0xff, size - i * sizeof(long));
-		r->lineage = watch->lineage;
-		r->order = watch->order;
-	} else {
-		/* All of it may differ from what this reader knows. */
-		pending = r->pending;
-		memset(pending, 0xff, size);
-		r->nr_pending = r->nr;
-	}
-	r->generation = watch->generation;
-	r->pos = min(r->start_index, r->nr);
-	r->pass = 1;
-	r->before = r->count;
-	if (!r->pending) {
-		/* Pairs with hpt_reader_show_fdinfo(). */
-		smp_store_release(&r->pending, pending);
-		spin_lock(&watch->lock);
-		list_add_tail_rcu(&r->node, &watch->readers);
-		spin_unlock(&watch->lock);
-	}
-	return 0;
-}
-
-/* The same, at no cost if there is nothing to be done, as there mostly is not. */
 static int hpt_reader_bind(struct hpt_reader *r, struct kvmppc_hpt_hold *hold)
 {
+	struct kvm_hpt_watch *watch = &r->kvm->arch.hpt_watch;
+
 	/* No table comes or goes without another generation. */
-	if (r->pending && r->generation == r->kvm->arch.hpt_watch.generation)
+	if (r->lineage && r->generation == watch->generation)
 		return 0;
-	return hpt_reader_rebind(r, hold);
-}
+	if (!hold->nr)
+		return -ENODATA;
+	if (r->lineage && r->lineage != watch->lineage)
+		return -ESTALE;
+	if (hold->nr > HPT_MAX_NR)
+		return -EOVERFLOW;
 
-/*
- * Append HPTE @index to the records, whatever there is to be considered.
- * Returns false if there is no room for it.
- */
-static bool hpt_reader_emit_one(struct hpt_reader *r,
-				struct kvmppc_hpt_records *out,
-				unsigned long index)
-{
-	struct kvm_hpt_entry hpte;
-	bool valid = r->ops->look(r->kvm, index, r->bolted, &hpte);
-
-	return kvmppc_hpt_append(out, index, valid ? &hpte : NULL);
-}
-
-/*
- * Append HPTEs @first to @end - 1 to the records.  Returns the first of them
- * for which there is no room, or @end.
- *
- * Context: the table is held.
- */
-static unsigned long hpt_reader_emit_run(struct hpt_reader *r,
-					 struct kvmppc_hpt_records *out,
-					 unsigned long first, unsigned long end)
-{
-	unsigned long batch = HPT_STRETCH, careful = 0, at = first;
-
-	while (at < end) {
-		struct kvm_get_htab_header *rec = out->last;
-		unsigned long n, done, most = U16_MAX;
-
-		if (careful || r->bolted || end - first == 1) {
-			if (!hpt_reader_emit_one(r, out, at))
-				break;
-			careful -= !!careful;
-			at++;
-			continue;
-		}
-
-		if (rec && rec->n_invalid) {
-			n = min(end - at, (unsigned long)U16_MAX - rec->n_invalid);
-			n = r->ops->skip(r->kvm, at, n);
-			rec->n_invalid += n;
-			out->nr_hptes += n;
-			at += n;
-			if (at == end)
-				break;
-		}
-		if (rec)
-			most -= max(rec->n_valid, rec->n_invalid);
-		n = min3(end - at, most, batch);
-		if (!n || out->size - out->len < HPT_MIN_READ) {
-			careful = 1;
-			continue;
-		}
-		done = r->ops->emit(r->kvm, out, at, n);
-		at += done;
-		if (done && done < n)
-			break;
-		/* Something is going on among these: narrow it down. */
-		if (!done && n > HPT_SMALL_BATCH)
-			batch = HPT_SMALL_BATCH;
-		else if (!done)
-			careful = n;
+	/* All of it may differ from what this reader knows. */
+	r->nr = hold->nr;
+	r->order = watch->order;
+	r->generation = watch->generation;
+	r->pos = r->lineage ? 0 : min(r->start_index, r->nr);
+	r->whole = true;
+	r->missed = false;
+	kvfree(r->pending);
+	r->pending = NULL;
+	r->nr_pending = 0;
+	r->pass = 1;
+	r->before = r->count;
+	if (!r->lineage) {
+		spin_lock(&watch->lock);
+		list_add_tail(&r->node, &watch->readers);
+		watch->nr_readers++;
+		spin_unlock(&watch->lock);
+		/* Pairs with hpt_reader_show_fdinfo(). */
+		smp_store_release(&r->lineage, watch->lineage);
 	}
-	return at;
-}
-
-/*
- * Find the next run of pending HPTEs between r->pos and @end: returns its first
- * one, @end if there is none, and *@stop is the one behind its last.
- *
- * Context: the table is held.
- */
-static unsigned long hpt_reader_next_run(struct hpt_reader *r, unsigned long end,
-					 unsigned long *stop)
-{
-	unsigned long words = BITS_TO_LONGS(end), i = BIT_WORD(r->pos);
-	unsigned long word, first;
-	unsigned int n;
-
-	if (!r->nr_pending)
-		return end;
-	word = r->pending[i] & BITMAP_FIRST_WORD_MASK(r->pos);
-	if (!word) {
-		i = kvmppc_hpt_next_word(r->pending, i + 1, words);
-		if (i == words)
-			return end;
-		word = r->pending[i];
-	}
-	first = i * BITS_PER_LONG + __ffs(word);
-	word >>= __ffs(word);
-	n = ~word ? ffz(word) : BITS_PER_LONG;
-	/* It may go on in the next word. */
-	if ((first + n) % BITS_PER_LONG)
-		*stop = min(first + n, end);
-	else
-		*stop = find_next_zero_bit(r->pending, end, first + n);
-	return min(first, end);
-}
-
-/*
- * Put the pending HPTEs before @end into records, from r->pos on, which moves
- * up to the first one that has not been dealt with.  Returns true if there is
- * no room for it.
- *
- * Context: the table is held.
- */
-static bool hpt_reader_emit(struct hpt_reader *r, unsigned long end,
-			    struct kvmppc_hpt_records *out)
-{
-	while (r->pos < end) {
-		unsigned long first, last;
-
-		first = hpt_reader_next_run(r, end, &last);
-		r->quiet += first - r->pos;
-		r->pos = first;
-		if (first == end)
-			break;
-		kvmppc_hpt_end_record(out, first);
-		r->pos = hpt_reader_emit_run(r, out, first, last);
-		bitmap_clear(r->pending, first, r->pos - first);
-		r->nr_pending -= r->pos - first;
-		if (r->pos < last)
-			return true;
-	}
-	return false;
-}
-
-/*
- * Is it so that what a harvest finds is news to nobody but this reader, who
- * wants to know all of it and of nothing else?
- *
- * Context: the table is held.
- */
-static bool hpt_reader_is_alone(struct hpt_reader *r)
-{
-	struct list_head *readers = &r->kvm->arch.hpt_watch.readers;
-
-	if (r->nr_pending || r->bolted)
-		return false;
-	/* Without the list's lock: others may go meanwhile, but not come. */
-	return data_race(readers->next == &r->node &&
-			 readers->prev == &r->node);
-}
-
-/*
- * Put HPTEs from r->pos on, before @end, into records: those that are pending,
- * or have changed.  r->pos moves up to the first that has not been dealt with.
- * Returns true if there is no room for it.
- *
- * Context: the table is held.
- */
-static bool hpt_reader_gather(struct hpt_reader *r, struct kvmppc_hpt_hold *hold,
-			      unsigned long end, struct kvmppc_hpt_records *out)
-{
-	bool full = false;
-
-	/* First, since to wait for a change may bring it into the log. */
-	if (r->ops->follow)
-		r->ops->follow(r->kvm, r->pos, end);
-
-	while (!full && r->pos < end) {
-		unsigned long stop = end, nr = out->nr_hptes;
-
-		if (hpt_reader_is_alone(r)) {
-			stop = r->ops->sweep(r->kvm, out, r->pos, end);
-			r->kvm->stat.hpt_changes_harvested += out->nr_hptes - nr;
-			r->quiet += stop - r->pos;
-			r->pos = stop;
-			if (stop == end)
-				break;
-			if (out->size - out->len < HPT_MIN_READ)
-				return true;
-			/* On with the sweep behind the word that has made it stop */
-			stop = min(round_up(stop + 1, BITS_PER_LONG), end);
-		}
-		hpt_reader_harvest(r, hold, r->pos, stop);
-		full = hpt_reader_emit(r, stop, out);
-	}
-	return full;
+	return 0;
 }
 
 /*
@@ -497,23 +634,22 @@ static bool hpt_reader_gather(struct hpt_reader *r, struct kvmppc_hpt_hold *hold
  *
  * Context: r->lock is held.
  */
-static int hpt_reader_fill(struct hpt_reader *r, struct kvmppc_hpt_records *out)
+static int hpt_reader_fill(struct hpt_reader *r, struct hpt_records *out)
 {
-	unsigned long ahead = HPT_STRETCH;
+	/* Little room will soon be full: do not look too far ahead. */
+	unsigned long ahead = max((out->end - out->buf) / 8UL, HPT_STRETCH / 64);
+	const struct hpt_records empty = *out;
 	u64 generation = r->generation;
 	struct kvmppc_hpt_hold hold;
-	bool full;
+	bool full = false;
 	int err;
 
-	/* Little room will soon be full: do not look too far ahead. */
-	if (out->size < HPT_BUF_SIZE)
-		ahead = max(out->size / 8, HPT_STRETCH / 64);
 	do {
-		unsigned long next, end;
+		unsigned long pos, end, n;
 
 		err = r->ops->hold(r->kvm, &hold, 0);
 		if (err)
-			return out->len ? 0 : err;
+			return out->to > out->buf ? 0 : err;
 		err = hpt_reader_bind(r, &hold);
 		if (err) {
 			r->ops->release(r->kvm, &hold, 0);
@@ -522,82 +658,92 @@ static int hpt_reader_fill(struct hpt_reader *r, struct kvmppc_hpt_records *out)
 		if (generation != r->generation) {
 			/* What was gathered is of a table that is no more. */
 			generation = r->generation;
-			*out = (struct kvmppc_hpt_records) {
-				.buf = out->buf,
-				.size = out->size,
-			};
+			*out = empty;
 		}
 
-		end = min(round_down(r->pos, HPT_STRETCH) + HPT_STRETCH, r->nr);
-		next = r->pos;
-		if (r->nr_pending && next < end && !test_bit(next, r->pending))
-			next = find_next_bit(r->pending, end, next);
-		end = min(end, round_up(next + ahead, BITS_PER_LONG));
-		ahead = min(2 * ahead, HPT_STRETCH);
-		full = hpt_reader_gather(r, &hold, end, out);
+		pos = r->pos;
+		if (r->whole || hpt_reader_is_alone(r) ||
+		    !hpt_reader_equip_another(r)) {
+			/* Each word may be looked at once for each reader. */
+			n = HPT_STRETCH / READ_ONCE(r->kvm->arch.hpt_watch.nr_readers);
+			end = round_up(pos + clamp(n, 1, ahead), BITS_PER_LONG);
+			end = min(end, r->nr);
+			full = r->whole ? hpt_reader_gather_all(r, &hold, end, out) :
+					  hpt_reader_gather_changed(r, &hold, end, out);
+			ahead = min(2 * ahead, HPT_STRETCH);
+		}
+		r->passed += r->pos - pos;
 		r->ops->release(r->kvm, &hold, 0);
 		if (full || r->pos == r->nr)
 			break;
 		cond_resched();
 	} while (!signal_pending(current));
 
-	if (!out->len && r->pos < r->nr)
+	if (out->to == out->buf && r->pos < r->nr)
 		return -ERESTARTSYS;
 	return 0;
 }
 
 /*
- * Make the HPTEs of those records pending again that have not reached the user,
- * who has the first @copied bytes.  Takes these records out of @out.
+ * Put the HPTEs of those records back that have not reached the user, who has
+ * the first @copied bytes.  Takes these records out of @out.
  *
  * Context: r->lock is held.
  */
-static void hpt_reader_undo(struct hpt_reader *r, struct kvmppc_hpt_records *out,
+static void hpt_reader_undo(struct hpt_reader *r, struct hpt_records *out,
 			    size_t copied)
 {
 	struct kvm_get_htab_header *rec = out->buf;
 	struct kvmppc_hpt_hold hold;
-	size_t at, done = 0;
+	void *at, *done = out->buf;
 
-	while (done + hpt_record_size(rec) <= copied) {
+	while (done + hpt_record_size(rec) <= out->buf + copied) {
 		done += hpt_record_size(rec);
-		rec = out->buf + done;
+		rec = done;
 	}
 
 	r->ops->hold(r->kvm, &hold, KVMPPC_HPT_NOKILL);
-	for (at = done; at < out->len; at += hpt_record_size(rec)) {
-		unsigned long first, end, clear, stop;
+	for (at = done; at < out->to; at += hpt_record_size(rec)) {
+		unsigned long i, end, n;
 
-		rec = out->buf + at;
-		out->nr--;
-		out->nr_hptes -= rec->n_valid + rec->n_invalid;
-		/* If the table is another one, all is pending, or nothing is. */
+		rec = at;
+		out->valid -= rec->n_valid;
+		out->invalid -= rec->n_invalid;
+		/* If the table is another one, the reader starts over. */
 		if (r->generation != r->kvm->arch.hpt_watch.generation)
 			continue;
-		first = rec->index;
-		end = first + rec->n_valid + rec->n_invalid;
 		if (at == done)
-			r->pos = first;
-		/* Some may have changed, and be pending, since. */
-		clear = first;
-		for_each_clear_bitrange_from(clear, stop, r->pending, end)
-			r->nr_pending += stop - clear;
-		bitmap_set(r->pending, first, end - first);
+			r->pos = rec->index;
+		if (r->whole)
+			continue;
+		end = (u64)rec->index + rec->n_valid + rec->n_invalid;
+		for (i = rec->index; i < end; i += n) {
+			n = min(end - i, BITS_PER_LONG - i % BITS_PER_LONG);
+			hpt_reader_put_back(r, &hold, BIT_WORD(i),
+					    GENMASK(n - 1, 0) << i % BITS_PER_LONG);
+		}
 		cond_resched();
 	}
 	r->ops->release(r->kvm, &hold, KVMPPC_HPT_NOKILL);
-	out->len = done;
+	out->to = done;
 }
 
 /* Context: r->lock is held. */
 static void hpt_reader_end_pass(struct hpt_reader *r)
 {
+	struct kvm_hpt_watch *watch = &r->kvm->arch.hpt_watch;
+
 	trace_kvm_hpt_pass(r->id, r->pass, r->count.valid - r->before.valid,
 			   r->count.invalid - r->before.invalid,
 			   r->count.bytes - r->before.bytes);
 	r->pass++;
-	r->pos = 0;
 	r->before = r->count;
+	/* In place of the table lock: nobody is told anything without this one. */
+	spin_lock(&watch->lock);
+	r->pos = 0;
+	r->whole = r->missed;
+	r->missed = false;
+	spin_unlock(&watch->lock);
 }
 
 /*
@@ -622,39 +768,36 @@ static ssize_t hpt_read_iter(struct kiocb *iocb, struct iov_iter *to)
 
 	was = r->count;
 	pass = r->pass;
-	r->quiet = 0;
+	r->passed = 0;
 	while ((size = iov_iter_count(to)) >= HPT_MIN_READ) {
-		struct kvmppc_hpt_records out = {
-			.buf = r->buf,
-			.size = min(size, HPT_BUF_SIZE),
-		};
-		unsigned long valid;
-		size_t copied;
+		struct hpt_records out;
+		size_t len, copied;
 
+		out = hpt_no_records(r->buf, min(size, HPT_BUF_SIZE));
 		err = hpt_reader_fill(r, &out);
 		pass = r->pass;
 		if (err)
 			break;
-		copied = copy_to_iter(r->buf, out.len, to);
-		if (copied < out.len) {
+		len = out.to - out.buf;
+		copied = copy_to_iter(r->buf, len, to);
+		if (copied < len) {
 			hpt_reader_undo(r, &out, copied);
 			err = -EFAULT;
 		}
-		ret += out.len;
-		valid = (out.len - out.nr * sizeof(struct kvm_get_htab_header)) /
-			sizeof(struct kvm_hpt_entry);
-		r->count.valid += valid;
-		r->count.invalid += out.nr_hptes - valid;
-		r->count.bytes += out.len;
+		len = out.to - out.buf;
+		ret += len;
+		r->count.valid += out.valid;
+		r->count.invalid += out.invalid;
+		r->count.bytes += len;
 		/* There may be other readers, each with a lock of its own. */
-		atomic64_add(valid, &r->kvm->stat.hpt_entries_read);
+		atomic64_add(out.valid, &r->kvm->stat.hpt_entries_read);
 		if (err)
 			break;
 		if (r->pos == r->nr) {
-			bool over = ret || r->pass == 1 || r->quiet >= r->nr;
+			bool over = ret || r->pass == 1;
 
 			hpt_reader_end_pass(r);
-			if (over)
+			if (over || (r->passed >= r->nr && !r->whole))
 				break;
 		}
 		if (signal_pending(current)) {
@@ -710,12 +853,12 @@ static void hpt_reader_show_fdinfo(struct seq_file *m, struct file *file)
 	struct kvm_hpt_watch *watch = &r->kvm->arch.hpt_watch;
 	unsigned long pending = 0, pos = 0;
 	unsigned int pass = 0;
-	u64 lineage = 0;
 	bool there, reset;
+	u64 lineage;
 
-	/* If @pending is there, what tells of the table is, and stays. */
-	if (smp_load_acquire(&r->pending)) {
-		lineage = r->lineage;
+	/* If @lineage is there, what tells of the table is, and stays. */
+	lineage = smp_load_acquire(&r->lineage);
+	if (lineage) {
 		/* Without the reader's lock: how far it is just now, ... */
 		pass = data_race(r->pass);
 		/* ... and where. */
@@ -727,11 +870,17 @@ static void hpt_reader_show_fdinfo(struct seq_file *m, struct file *file)
 		if (there && reset) {
 			/* What the next read will find. */
 			pass = 1;
-			pos = min(r->start_index, r->nr);
+			pos = 0;
 			pending = r->nr;
 		} else if (there) {
 			/* Without the table lock: how many are there now? */
 			pending = data_race(r->nr_pending);
+			/* Is it to be given all, in the next pass ... */
+			if (data_race(r->missed))
+				pending = r->nr;
+			/* ... or in this one? */
+			else if (data_race(r->whole))
+				pending = min(pending + r->nr - pos, r->nr);
 		}
 	}
 
@@ -751,15 +900,14 @@ static int hpt_reader_release(struct inode *inode, struct file *file)
 	 * Not the table lock: whoever has been given the file closes it, or a
 	 * kernel thread on behalf of all, and should not wait for a VM.
 	 */
-	if (r->pending) {
+	if (r->lineage) {
 		spin_lock(&kvm->arch.hpt_watch.lock);
-		list_del_rcu(&r->node);
+		list_del(&r->node);
+		kvm->arch.hpt_watch.nr_readers--;
 		spin_unlock(&kvm->arch.hpt_watch.lock);
-		/* Whoever has the table may have found it before that. */
-		synchronize_rcu_expedited();
 	}
 	atomic_dec(&kvm->arch.hpte_mod_interest);
-	vfree(r->pending);
+	kvfree(r->pending);
 	kvfree(r->buf);
 	kfree(r);
 	kvm_put_kvm(kvm);
@@ -804,7 +952,6 @@ static int hpt_writer_apply(struct hpt_writer *w, struct kvmppc_hpt_hold *hold,
 	const struct kvm_hpt_entry *hptes = (const void *)(rec + 1);
 	unsigned long n = rec->n_valid;
 	unsigned long i;
-	int err;
 
 	if (rec->index >= hold->nr ||
 	    n + rec->n_invalid > hold->nr - rec->index)
@@ -813,14 +960,9 @@ static int hpt_writer_apply(struct hpt_writer *w, struct kvmppc_hpt_hold *hold,
 		if (!(hptes[i].v & cpu_to_be64(HPTE_V_VALID)))
 			return -EINVAL;
 
-	if (n) {
-		err = w->ops->put_valid(w->kvm, hold, rec->index, n, hptes);
-		if (err)
-			return err;
-	}
-	if (rec->n_invalid)
-		w->ops->put_invalid(w->kvm, rec->index + n, rec->n_invalid);
-	return 0;
+	if (!n && !rec->n_invalid)
+		return 0;
+	return w->ops->put(w->kvm, hold, rec->index, n, rec->n_invalid, hptes);
 }
 
 /*
@@ -882,7 +1024,7 @@ static int hpt_writer_grow(struct hpt_writer *w, size_t len, size_t left)
 	size = hpt_record_size(rec);
 	if (size <= w->buf_size || size > len + left)
 		return -EINVAL;
-	buf = kvmalloc(size, HPT_GFP);
+	buf = kvmalloc(size, KVMPPC_HPT_GFP);
 	if (!buf)
 		return -ENOMEM;
 	kvfree(w->buf);
@@ -974,10 +1116,10 @@ static struct file *hpt_reader_open(struct kvm *kvm,
 	struct file *file;
 	int err;
 
-	r = kzalloc_obj(*r, HPT_GFP);
+	r = kzalloc_obj(*r, KVMPPC_HPT_GFP);
 	if (!r)
 		return ERR_PTR(-ENOMEM);
-	r->buf = kvmalloc(HPT_BUF_SIZE, HPT_GFP);
+	r->buf = kvmalloc(HPT_BUF_SIZE, KVMPPC_HPT_GFP);
 	if (!r->buf) {
 		kfree(r);
 		return ERR_PTR(-ENOMEM);
@@ -1035,11 +1177,11 @@ static struct file *hpt_writer_open(struct kvm *kvm,
 	struct file *file;
 	int err;
 
-	w = kzalloc_obj(*w, HPT_GFP);
+	w = kzalloc_obj(*w, KVMPPC_HPT_GFP);
 	if (!w)
 		return ERR_PTR(-ENOMEM);
 	w->buf_size = HPT_BUF_SIZE;
-	w->buf = kvmalloc(w->buf_size, HPT_GFP);
+	w->buf = kvmalloc(w->buf_size, KVMPPC_HPT_GFP);
 	if (!w->buf) {
 		kfree(w);
 		return ERR_PTR(-ENOMEM);

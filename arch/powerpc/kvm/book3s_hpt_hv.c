@@ -10,22 +10,23 @@
  * table (hpte_mod_interest), he then sets the HPTE's bit in the change log,
  * hpt.changes, before he gives up the lock (note_hpte_modification()).
  *
- * A harvest takes bits from the log, waits until none of their HPTEs is locked,
- * and looks at HPTEs after that; a sweep puts the bit of one that is locked
- * back (p04).  The barrier before the bit in kvmppc_hpt_log_change() orders the
- * lock before the bit: who finds the bit set finds the HPTE locked, or as it is
- * after the change (p03).  A bit that is set later is for the next harvest.
+ * A harvest (hpt_reader_harvest()) takes bits from the log and waits until none
+ * of their HPTEs is locked; HPTEs are looked at after that.  The barrier before
+ * the bit in kvmppc_hpt_log_change() orders the lock before the bit: who finds
+ * the bit set finds the HPTE locked, or as it is after the change (p03).  A bit
+ * that is set later is for the next harvest.  A reader that is alone and about
+ * to return every HPTE harvests, too, but ignores the bits (p16).
  *
  * The hardware sets R and C without telling anyone.  Therefore HPTEs to which
  * it still may add one of them are kept in a bitmap of their own, hpt.unsettled,
  * from when they are returned to a reader on, and before a read harvests it
  * looks at those (hpt_hv_follow()).  That one is protected by the table lock.
  *
- * Neither reading nor harvesting takes the lock of an HPTE without need.
- *
- * A reader looks at the three doublewords of some HPTEs, and then, after a
- * barrier, at the log.  Is a bit not set there, the three belong together.  Two
- * HPTEs that succeed each other in one place cannot be mixed up:
+ * Reading takes the lock of an HPTE only if it must.  hpt_hv_copy() looks at
+ * the three doublewords of some HPTEs, and then hpt_reader_emit(), after a
+ * barrier, at the log.  If their bits are not set there, the three of each
+ * belong together.  Two HPTEs that succeed each other in one place cannot be
+ * mixed up:
  *  - If the first doubleword is the new one, then so was the bit set, since
  *    it is stored last, behind the barrier in kvmppc_hpt_log_change() (p01).
  *  - If one of the others is the new one, then the old HPTE has been removed,
@@ -37,10 +38,11 @@
  * first doubleword does not change for the guest.  The R that kvm_age_rmapp() is
  * just moving from the HPTE to guest_rpte may be found in neither: it has logged
  * that before, so that the bit is found by who looks after that (p05m, p06n).
- * kvmppc_unmap_hpte() leaves R and C in the HPTE (p05u), and whoever else moves
+ * kvmppc_unmap_hpte() leaves R and C in the HPTE, which is locked until it has
+ * logged that they are in guest_rpte, too (p05u, p06u), and whoever else moves
  * C holds the table lock, as readers do.  All of this is about what has happened
- * since the last harvest, which no other reader can do meanwhile (p07), and a
- * change whose bit that harvest has taken was over before it ended (p12l).
+ * since the last harvest (p12t), which no other reader can do meanwhile (p07),
+ * and a change whose bit that one has taken was over before it ended (p12l).
  * hpt_reader_open() sees to it that changes are logged (l10).
  *
  * (p03) and the like are litmus tests in Documentation/litmus-tests/kvm-hpt/, of
@@ -62,10 +64,12 @@
 #include <asm/pte-walk.h>
 
 #include "book3s_hpt.h"
-#include "book3s_hpt_records.h"
 
 /* HPTEs that are entered under one hold of mmu_lock, which mmu notifiers want */
 #define HPT_HV_BATCH	64UL
+
+/* Not invalid, as far as can be seen without the lock */
+#define HPT_HV_THERE	(HPTE_V_VALID | HPTE_V_ABSENT | HPTE_V_HVLOCK)
 
 /* An HPTE that was replaced, until its successor is certain. */
 struct hpt_hv_replaced {
@@ -84,6 +88,17 @@ static bool hpt_hv_occupied(struct kvm *kvm, unsigned long index)
 		cpu_to_be64(HPTE_V_VALID | HPTE_V_ABSENT);
 }
 
+/*
+ * The bits by which the first doubleword in the HPT differs from the guest's,
+ * whatever else they are: in the new format the segment size is in the second
+ * one, in the same byte.
+ */
+static __be64 hpt_hv_segment_mask(void)
+{
+	return cpu_has_feature(CPU_FTR_ARCH_300) ?
+		cpu_to_be64(3UL << HPTE_V_SSIZE_SHIFT) : 0;
+}
+
 static int hpt_hv_hold(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 		       unsigned int flags)
 {
@@ -95,6 +110,10 @@ static int hpt_hv_hold(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 	hold->nr = 0;
 	if (!kvm_is_radix(kvm) && kvm->arch.hpt.virt)
 		hold->nr = kvmppc_hpt_npte(&kvm->arch.hpt);
+	hold->hptes = (const struct kvm_hpt_entry *)kvm->arch.hpt.virt;
+	hold->there = cpu_to_be64(HPT_HV_THERE);
+	hold->locked = cpu_to_be64(HPTE_V_HVLOCK);
+	hold->segment = hpt_hv_segment_mask();
 	hold->changes = kvm->arch.hpt.changes;
 
 	hold->mmu_ready = kvm->arch.mmu_ready;
@@ -225,26 +244,10 @@ static void hpt_hv_follow(struct kvm *kvm, unsigned long first,
 		v = hpt_hv_lock(kvm, i, &changed);
 		hpt_hv_unlock(kvm, i, v);
 		if (changed)
-			kvmppc_hpt_changed(kvm, i);
+			set_bit(i % BITS_PER_LONG, &hpt->changes[BIT_WORD(i)]);
 		cond_resched();
 	}
 }
-
-/* That is not long, for who has locked an HPTE is not preempted. */
-static void hpt_hv_await(struct kvm *kvm, unsigned long word,
-			 unsigned long bits)
-{
-	const __be64 *hptes = hpt_hv_hpte(kvm, word * BITS_PER_LONG);
-
-	for (; bits; bits &= bits - 1)
-		while (READ_ONCE(hptes[2 * __ffs(bits)]) &
-		       cpu_to_be64(HPTE_V_HVLOCK))
-			cpu_relax();
-	/* First the locks, then whatever else there is to be seen of HPTEs (p03). */
-	smp_rmb();
-}
-
-#define HPT_HV_THERE	(HPTE_V_VALID | HPTE_V_ABSENT | HPTE_V_HVLOCK)
 
 /*
  * An HPTE lacks R or C.  If the hardware may add them, see to it that this will
@@ -273,188 +276,78 @@ static bool hpt_hv_lacks_rc(struct kvm *kvm, unsigned long index)
 }
 
 /*
- * In the new format the second doubleword has the segment size, which stays in
- * its byte when it moves to the first.  That one is left big-endian: to swap its
- * bytes there and back takes as long as all the rest.
+ * Some of @n HPTEs lack R or C, as they have been copied.  Is that all there is to
+ * be said?  What guest_rpte is by now does not matter (p06s).
  */
-static __be64 hpt_hv_old_v(__be64 v, __be64 hr)
-{
-	return v | ((__force __be64)((__force u64)hr << 4) &
-		    cpu_to_be64(3UL << HPTE_V_SSIZE_SHIFT));
-}
-
-static __always_inline void hpt_hv_convert(struct kvm_hpt_entry *hpte, __be64 v,
-					   __be64 hr, unsigned long r)
-{
-	v &= ~cpu_to_be64(HPTE_V_HVLOCK | HPTE_V_ABSENT);
-	v |= cpu_to_be64(HPTE_V_VALID);
-	if (cpu_has_feature(CPU_FTR_ARCH_300))
-		v = hpt_hv_old_v(v, hr);
-	hpte->v = v;
-	hpte->r = cpu_to_be64(r);
-}
-
-/*
- * See kvmppc_hpt_sweep().  If it is locked, it may be about to become valid.
- * The order of what is looked at is that of hpt_hv_await() and hpt_hv_emit().
- */
-static __always_inline int hpt_hv_peek(struct kvm *kvm, unsigned long index,
-				       struct kvm_hpt_entry *hpte)
-{
-	const __be64 *hptep = hpt_hv_hpte(kvm, index);
-	__be64 v = READ_ONCE(hptep[0]), hr;
-	unsigned long r;
-
-	if (!(v & cpu_to_be64(HPT_HV_THERE)))
-		return 0;
-	/* First whether it is locked, then the rest, ... */
-	smp_rmb();
-	hr = READ_ONCE(hptep[1]);
-	r = READ_ONCE(kvm->arch.hpt.rev[index].guest_rpte);
-	/* ... and then the log. */
-	smp_rmb();
-	if (v & cpu_to_be64(HPTE_V_HVLOCK) ||
-	    test_bit(index, kvm->arch.hpt.changes) ||
-	    (~r & (HPTE_R_R | HPTE_R_C) && !hpt_hv_lacks_rc(kvm, index)))
-		return -EAGAIN;
-	hpt_hv_convert(hpte, v, hr, r);
-	return 1;
-}
-
-static unsigned long hpt_hv_sweep(struct kvm *kvm,
-				  struct kvmppc_hpt_records *out,
-				  unsigned long first, unsigned long end)
-{
-	return kvmppc_hpt_sweep(kvm, kvm->arch.hpt.changes, out, first, end,
-				hpt_hv_peek);
-}
-
-static bool hpt_hv_look(struct kvm *kvm, unsigned long index, bool bolted,
-			struct kvm_hpt_entry *hpte)
-{
-	int valid = hpt_hv_peek(kvm, index, hpte);
-
-	if (valid < 0) {
-		bool changed;
-		u64 v = hpt_hv_lock(kvm, index, &changed);
-
-		valid = !!(v & (HPTE_V_VALID | HPTE_V_ABSENT));
-		hpt_hv_convert(hpte, cpu_to_be64(v),
-			       READ_ONCE(hpt_hv_hpte(kvm, index)[1]),
-			       kvm->arch.hpt.rev[index].guest_rpte);
-		hpt_hv_unlock(kvm, index, v);
-		if (changed)
-			kvmppc_hpt_changed(kvm, index);
-		cond_resched();
-	}
-	return valid && (!bolted || hpte->v & cpu_to_be64(HPTE_V_BOLTED));
-}
-
-static __always_inline void
-hpt_hv_copy(struct kvmppc_hpt_view *view, const __be64 *hptep, __be64 v,
-	    __be64 flip, __be64 *to, bool new_format)
-{
-	const struct revmap_entry *rev = (const void *)hptep + view->rev;
-	unsigned long r = READ_ONCE(rev->guest_rpte);
-
-	v ^= flip;
-	if (new_format)
-		v = hpt_hv_old_v(v, READ_ONCE(hptep[1]));
-	to[-1] = v;
-	to[0] = cpu_to_be64(r);
-	view->all_r &= r;
-}
-
-static __always_inline void
-hpt_hv_copy_old(struct kvmppc_hpt_view *view, const __be64 *hptep, __be64 v,
-		__be64 flip, __be64 *to)
-{
-	hpt_hv_copy(view, hptep, v, flip, to, false);
-}
-
-static __always_inline void
-hpt_hv_copy_new(struct kvmppc_hpt_view *view, const __be64 *hptep, __be64 v,
-		__be64 flip, __be64 *to)
-{
-	hpt_hv_copy(view, hptep, v, flip, to, true);
-}
-
-/* Some HPTEs lack R or C. */
 static noinline bool hpt_hv_all_lack_rc(struct kvm *kvm, unsigned long first,
-					unsigned long n)
+					unsigned long n,
+					const struct kvm_hpt_entry *hptes)
 {
+	const __be64 rc = cpu_to_be64(HPTE_R_R | HPTE_R_C);
 	unsigned long i;
 
-	for (i = first; i < first + n; i++)
-		if (!hpt_hv_lacks_rc(kvm, i))
+	for (i = 0; i < n; i++)
+		if (~hptes[i].r & rc && !hpt_hv_lacks_rc(kvm, first + i))
 			return false;
 	return true;
 }
 
-/* Are HPTEs as they have been seen, without the lock of any? */
-static bool hpt_hv_settle(struct kvm *kvm, const struct kvmppc_hpt_view *view,
-			  unsigned long first, unsigned long n)
+static __be64 hpt_hv_guest_v(__be64 v, __be64 hr, __be64 segment)
 {
-	/* First the HPTEs, then the log: see the top of the file. */
-	smp_rmb();
-	/* Others set bits meanwhile, and may do so after this, too. */
-	if (data_race(find_next_bit(kvm->arch.hpt.changes, first + n, first)) <
-	    first + n)
-		return false;
-	if (view->any_v & cpu_to_be64(HPTE_V_HVLOCK))
-		return false;
-	return !(~view->all_r & (HPTE_R_R | HPTE_R_C)) ||
-	       hpt_hv_all_lack_rc(kvm, first, n);
+	return v | ((__force __be64)((__force u64)hr << 4) & segment);
 }
 
-static unsigned long hpt_hv_emit(struct kvm *kvm, struct kvmppc_hpt_records *out,
-				 unsigned long first, unsigned long n)
+/* Without locks: see the top of the file. */
+static unsigned long hpt_hv_copy(struct kvm *kvm, const struct kvmppc_hpt_hold *hold,
+				 unsigned long first, unsigned long n,
+				 struct kvm_hpt_entry *to)
 {
-	const struct kvmppc_hpt_records before = *out;
-	struct kvm_get_htab_header last;
-	struct kvmppc_hpt_view view = {
-		.hptes = (void *)kvm->arch.hpt.virt,
-		.there = cpu_to_be64(HPT_HV_THERE),
-		.all_r = ~0UL,
-		.rev = (unsigned long)kvm->arch.hpt.rev - kvm->arch.hpt.virt,
-	};
+	const struct revmap_entry *rev = &kvm->arch.hpt.rev[first];
+	const struct kvm_hpt_entry *hpte = &hold->hptes[first];
+	const __be64 segment = hold->segment, there = hold->there;
+	/* As many as are in the same state, valid or absent */
+	__be64 v = READ_ONCE(hpte->v), state = v & there;
+	const __be64 flip = state ^ cpu_to_be64(HPTE_V_VALID);
+	unsigned long all_r = ~0UL, i = 0;
 
-	BUILD_BUG_ON(sizeof(struct revmap_entry) != sizeof(struct kvm_hpt_entry));
-	if (out->last)
-		last = *out->last;
-	if (cpu_has_feature(CPU_FTR_ARCH_300))
-		n = kvmppc_hpt_emit(&view, out, first, n, hpt_hv_copy_new);
-	else
-		n = kvmppc_hpt_emit(&view, out, first, n, hpt_hv_copy_old);
-	if (hpt_hv_settle(kvm, &view, first, n))
-		return n;
+	do {
+		unsigned long r = READ_ONCE(rev[i].guest_rpte);
 
-	*out = before;
-	if (out->last)
-		*out->last = last;
-	return 0;
-}
-
-/*
- * Without locks: an HPTE about to become valid will be in the log once it is,
- * and one that is locked may be valid.
- */
-static unsigned long hpt_hv_skip(struct kvm *kvm, unsigned long first,
-				 unsigned long n)
-{
-	const __be64 *p = hpt_hv_hpte(kvm, first);
-	unsigned long i;
-
-	/* Eight at a time */
-	for (i = 0; i + 8 <= n; i += 8, p += 16)
-		if ((READ_ONCE(p[0]) | READ_ONCE(p[2]) | READ_ONCE(p[4]) |
-		     READ_ONCE(p[6]) | READ_ONCE(p[8]) | READ_ONCE(p[10]) |
-		     READ_ONCE(p[12]) | READ_ONCE(p[14])) &
-		    cpu_to_be64(HPT_HV_THERE))
+		to[i].v = hpt_hv_guest_v(v ^ flip, READ_ONCE(hpte[i].r), segment);
+		to[i].r = cpu_to_be64(r);
+		all_r &= r;
+		if (++i == n)
 			break;
-	for (; i < n && !(READ_ONCE(p[0]) & cpu_to_be64(HPT_HV_THERE)); i++)
-		p += 2;
+		v = READ_ONCE(hpte[i].v);
+	} while ((v & there) == state);
+
+	/*
+	 * It may not be there any more, and nothing logged of that, since it never
+	 * was, but had only been locked (p17).
+	 */
+	if (!state || state & hold->locked)
+		return 0;
+	if (~all_r & (HPTE_R_R | HPTE_R_C) &&
+	    !hpt_hv_all_lack_rc(kvm, first, i, to))
+		return 0;
 	return i;
+}
+
+static bool hpt_hv_look(struct kvm *kvm, unsigned long index,
+			struct kvm_hpt_entry *hpte, bool *news)
+{
+	const __be64 *hptep = hpt_hv_hpte(kvm, index);
+	u64 v;
+
+	if (!(READ_ONCE(hptep[0]) & cpu_to_be64(HPT_HV_THERE)))
+		return false;
+	v = hpt_hv_lock(kvm, index, news);
+	hpte->v = hpt_hv_guest_v(cpu_to_be64((v & ~HPT_HV_THERE) | HPTE_V_VALID),
+				 READ_ONCE(hptep[1]), hpt_hv_segment_mask());
+	hpte->r = cpu_to_be64(kvm->arch.hpt.rev[index].guest_rpte);
+	hpt_hv_unlock(kvm, index, v);
+	cond_resched();
+	return v & (HPTE_V_VALID | HPTE_V_ABSENT);
 }
 
 /* What the host's page tables have for the last address that was asked for */
@@ -635,9 +528,6 @@ static int hpt_hv_enter_all(struct kvm *kvm, unsigned long first, unsigned long 
 			u64 v = be64_to_cpu(hptes[i].v);
 			u64 r = be64_to_cpu(hptes[i].r);
 
-			/* The load swaps the bytes, if nobody wants them as they are. */
-			OPTIMIZER_HIDE_VAR(v);
-			OPTIMIZER_HIDE_VAR(r);
 			err = hpt_hv_enter(kvm, slots, &walk, first + i, v, r,
 					   anyway, new_format);
 			if (err)
@@ -669,20 +559,18 @@ static void hpt_hv_remove(struct kvm *kvm, unsigned long index,
 	hpte->r = cpu_to_be64(was[1]);
 }
 
+/* Context: kvm->srcu is held. */
 static void hpt_hv_put_invalid(struct kvm *kvm, unsigned long first,
 			       unsigned long n)
 {
 	struct kvm_hpt_entry was;
 	unsigned long i;
-	int idx;
 
-	idx = srcu_read_lock(&kvm->srcu);
 	for (i = first; i < first + n; i++) {
 		if (hpt_hv_occupied(kvm, i))
 			hpt_hv_remove(kvm, i, &was);
 		cond_resched();
 	}
-	srcu_read_unlock(&kvm->srcu, idx);
 }
 
 /* The base page size of the VRMA, by which vCPUs run in real mode, is known. */
@@ -700,43 +588,35 @@ static void hpt_hv_set_vrma(struct kvm *kvm, u64 v, u64 r)
 				   LPCR_VRMASD);
 }
 
-static bool hpt_hv_acceptable(const struct kvm_hpt_entry *hptes, unsigned long n)
-{
-	/* Nothing is to be said against a page of 4K in a segment that there is. */
-	const __be64 doubt = cpu_to_be64(2UL << HPTE_V_SSIZE_SHIFT | HPTE_V_LARGE);
-	unsigned long i;
-
-	for (i = 0; i < n; i++)
-		if (hptes[i].v & doubt &&
-		    !kvmppc_hpte_acceptable(be64_to_cpu(hptes[i].v),
-					    be64_to_cpu(hptes[i].r)))
-			return false;
-	return true;
-}
-
 static int hpt_hv_put_valid(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 			    unsigned long first, unsigned long n,
 			    const struct kvm_hpt_entry *hptes)
 {
-	const struct kvm_hpt_entry *vrma = NULL;
+	/* Nothing is to be said against a page of 4K in a segment that there is. */
+	const __be64 doubt = cpu_to_be64(2UL << HPTE_V_SSIZE_SHIFT | HPTE_V_LARGE);
+	const __be64 there = cpu_to_be64(HPTE_V_VALID | HPTE_V_ABSENT);
+	const struct kvm_hpt_entry *old = hold->hptes + first, *vrma = NULL;
 	struct hpt_hv_replaced *replaced = NULL;
 	unsigned long i, done, nr_replaced = 0;
-	int err = -ENOMEM;
-	int idx;
+	__be64 all_old = 0;
+	int err;
 
-	if (!hpt_hv_acceptable(hptes, n))
-		return -EINVAL;
+	for (i = 0; i < n; i++) {
+		if (hptes[i].v & doubt &&
+		    !kvmppc_hpte_acceptable(be64_to_cpu(hptes[i].v),
+					    be64_to_cpu(hptes[i].r)))
+			return -EINVAL;
+		all_old |= old[i].v;
+	}
 
-	idx = srcu_read_lock(&kvm->srcu);
-	for (i = hpt_hv_skip(kvm, first, n); i < n; i++) {
-		if (!hpt_hv_occupied(kvm, first + i))
+	for (i = 0; i < n && all_old & there; i++) {
+		if (!(old[i].v & there))
 			continue;
 		if (!replaced)
 			replaced = kvmalloc_array(n - i, sizeof(*replaced),
-						  GFP_KERNEL_ACCOUNT | __GFP_NOWARN |
-						  __GFP_RETRY_MAYFAIL);
+						  KVMPPC_HPT_GFP);
 		if (!replaced)
-			goto out;
+			return -ENOMEM;
 		hpt_hv_remove(kvm, first + i, &replaced[nr_replaced].hpte);
 		replaced[nr_replaced++].index = first + i;
 		cond_resched();
@@ -756,10 +636,22 @@ static int hpt_hv_put_valid(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 		hpt_hv_set_vrma(kvm, be64_to_cpu(vrma->v), be64_to_cpu(vrma->r));
 		hold->mmu_ready = 1;
 	}
-out:
-	srcu_read_unlock(&kvm->srcu, idx);
-	if (nr_replaced)
+	if (replaced)
 		kvfree(replaced);
+	return err;
+}
+
+static int hpt_hv_put(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
+		      unsigned long first, unsigned int n_valid,
+		      unsigned int n_invalid, const struct kvm_hpt_entry *hptes)
+{
+	int idx = srcu_read_lock(&kvm->srcu);
+	int err;
+
+	err = n_valid ? hpt_hv_put_valid(kvm, hold, first, n_valid, hptes) : 0;
+	if (!err)
+		hpt_hv_put_invalid(kvm, first + n_valid, n_invalid);
+	srcu_read_unlock(&kvm->srcu, idx);
 	return err;
 }
 
@@ -768,11 +660,7 @@ const struct kvmppc_hpt_ops kvmppc_hpt_hv_ops = {
 	.hold		= hpt_hv_hold,
 	.release	= hpt_hv_release,
 	.follow		= hpt_hv_follow,
-	.await		= hpt_hv_await,
-	.sweep		= hpt_hv_sweep,
+	.copy		= hpt_hv_copy,
 	.look		= hpt_hv_look,
-	.skip		= hpt_hv_skip,
-	.emit		= hpt_hv_emit,
-	.put_valid	= hpt_hv_put_valid,
-	.put_invalid	= hpt_hv_put_invalid,
+	.put		= hpt_hv_put,
 };

@@ -28,7 +28,6 @@
 
 #include "book3s.h"
 #include "book3s_hpt.h"
-#include "book3s_hpt_records.h"
 
 static bool hpt_pr_order_ok(u32 order)
 {
@@ -107,14 +106,9 @@ static void hpt_pr_flush_all(struct kvm *kvm)
 	}
 }
 
-/*
- * If there is not enough memory, rather fail, as far as __vmalloc() lets its
- * caller say so, than have a process killed.
- */
 static int hpt_pr_alloc(struct kvm_hpt_info *hpt, u32 order)
 {
-	const gfp_t gfp = GFP_KERNEL_ACCOUNT | __GFP_ZERO |
-			  __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
+	const gfp_t gfp = KVMPPC_HPT_GFP | __GFP_ZERO;
 	void *table, *changes;
 
 	table = __vmalloc(BIT(order), gfp);
@@ -424,6 +418,9 @@ static int hpt_pr_hold(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 	else if (mutex_lock_killable(&kvm->arch.hpt_mutex))
 		return -EINTR;
 	hold->nr = kvm->arch.hpt.virt ? kvmppc_hpt_npte(&kvm->arch.hpt) : 0;
+	hold->hptes = (const struct kvm_hpt_entry *)kvm->arch.hpt.virt;
+	hold->there = cpu_to_be64(HPTE_V_VALID);
+	hold->locked = 0;
 	hold->changes = kvm->arch.hpt.changes;
 	return 0;
 }
@@ -439,109 +436,58 @@ static bool hpt_pr_valid(struct kvm *kvm, unsigned long index)
 	return kvmppc_hpt_pr_hpte(kvm, index)[0] & cpu_to_be64(HPTE_V_VALID);
 }
 
-static __always_inline int hpt_pr_peek(struct kvm *kvm, unsigned long index,
-				       struct kvm_hpt_entry *hpte)
+static unsigned long hpt_pr_copy(struct kvm *kvm,
+				 const struct kvmppc_hpt_hold *hold,
+				 unsigned long first, unsigned long n,
+				 struct kvm_hpt_entry *hptes)
 {
-	__be64 *hptep = kvmppc_hpt_pr_hpte(kvm, index);
+	const __be64 *hptep = kvmppc_hpt_pr_hpte(kvm, first);
+	long i;
 
-	hpte->v = hptep[0];
-	hpte->r = hptep[1];
-	return !!(hptep[0] & cpu_to_be64(HPTE_V_VALID));
-}
-
-static unsigned long hpt_pr_sweep(struct kvm *kvm,
-				  struct kvmppc_hpt_records *out,
-				  unsigned long first, unsigned long end)
-{
-	return kvmppc_hpt_sweep(kvm, kvm->arch.hpt.changes, out, first, end,
-				hpt_pr_peek);
-}
-
-static bool hpt_pr_look(struct kvm *kvm, unsigned long index, bool bolted,
-			struct kvm_hpt_entry *hpte)
-{
-	return hpt_pr_peek(kvm, index, hpte) &&
-	       (!bolted || hpte->v & cpu_to_be64(HPTE_V_BOLTED));
-}
-
-static unsigned long hpt_pr_skip(struct kvm *kvm, unsigned long first,
-				 unsigned long n)
-{
-	const __be64 *p = kvmppc_hpt_pr_hpte(kvm, first);
-	unsigned long i;
-
-	/* Eight at a time */
-	for (i = 0; i + 8 <= n; i += 8, p += 16)
-		if ((p[0] | p[2] | p[4] | p[6] | p[8] | p[10] | p[12] | p[14]) &
-		    cpu_to_be64(HPTE_V_VALID))
-			break;
-	for (; i < n && !(p[0] & cpu_to_be64(HPTE_V_VALID)); i++)
-		p += 2;
+	for (i = 0; i < n && hptep[0] & cpu_to_be64(HPTE_V_VALID); i++, hptep += 2) {
+		hptes[i].v = hptep[0];
+		hptes[i].r = hptep[1];
+	}
 	return i;
 }
 
-static __always_inline void
-hpt_pr_copy(struct kvmppc_hpt_view *view, const __be64 *hptep, __be64 v,
-	    __be64 flip, __be64 *to)
+static bool hpt_pr_look(struct kvm *kvm, unsigned long index,
+			struct kvm_hpt_entry *hpte, bool *news)
 {
-	to[-1] = v;
-	to[0] = hptep[1];
+	return hpt_pr_copy(kvm, NULL, index, 1, hpte);
 }
 
-static unsigned long hpt_pr_emit(struct kvm *kvm, struct kvmppc_hpt_records *out,
-				 unsigned long first, unsigned long n)
-{
-	struct kvmppc_hpt_view view = {
-		.hptes = kvmppc_hpt_pr_hpte(kvm, 0),
-		.there = cpu_to_be64(HPTE_V_VALID),
-	};
-
-	return kvmppc_hpt_emit(&view, out, first, n, hpt_pr_copy);
-}
-
-static int hpt_pr_put_valid(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
-			    unsigned long first, unsigned long n,
-			    const struct kvm_hpt_entry *hptes)
+static int hpt_pr_put(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
+		      unsigned long first, unsigned int n_valid,
+		      unsigned int n_invalid, const struct kvm_hpt_entry *hptes)
 {
 	unsigned long i;
 
-	for (i = 0; i < n; i++)
+	for (i = 0; i < n_valid; i++)
 		if (!kvmppc_hpte_acceptable(be64_to_cpu(hptes[i].v),
 					    be64_to_cpu(hptes[i].r)))
 			return -EINVAL;
 
-	for (i = 0; i < n; i++) {
-		if (hpt_pr_valid(kvm, first + i))
+	for (i = 0; i < n_valid + n_invalid; i++) {
+		bool was_valid = hpt_pr_valid(kvm, first + i);
+
+		if (was_valid)
 			hpt_pr_flush(kvm, first + i);
-		kvmppc_hpt_pr_set(kvm, first + i, be64_to_cpu(hptes[i].v),
-				  be64_to_cpu(hptes[i].r));
+		if (i < n_valid)
+			kvmppc_hpt_pr_set(kvm, first + i, be64_to_cpu(hptes[i].v),
+					  be64_to_cpu(hptes[i].r));
+		else if (was_valid)
+			kvmppc_hpt_pr_set(kvm, first + i, 0, 0);
 		cond_resched();
 	}
 	return 0;
-}
-
-static void hpt_pr_put_invalid(struct kvm *kvm, unsigned long first,
-			       unsigned long n)
-{
-	unsigned long i;
-
-	for (i = first; i < first + n; i++) {
-		if (hpt_pr_valid(kvm, i)) {
-			hpt_pr_flush(kvm, i);
-			kvmppc_hpt_pr_set(kvm, i, 0, 0);
-		}
-		cond_resched();
-	}
 }
 
 const struct kvmppc_hpt_ops kvmppc_hpt_pr_ops = {
 	.name		= "pr",
 	.hold		= hpt_pr_hold,
 	.release	= hpt_pr_unhold,
-	.sweep		= hpt_pr_sweep,
+	.copy		= hpt_pr_copy,
 	.look		= hpt_pr_look,
-	.skip		= hpt_pr_skip,
-	.emit		= hpt_pr_emit,
-	.put_valid	= hpt_pr_put_valid,
-	.put_invalid	= hpt_pr_put_invalid,
+	.put		= hpt_pr_put,
 };
