@@ -1,369 +1,414 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * KUnit test of the HPT file descriptor (book3s_hpt_fd.c): its file operations
- * on a flavour of KVM that is a fake.  The table is an array of any size, the
- * change log a bitmap, and a test may have itself called back from whatever
- * the flavour is asked for, to fail it or to change things under way.
+ * on a flavour of KVM that is a fake.  The table is an array, the change log a
+ * bitmap, and whatever the flavour is asked for can be made to fail, or to
+ * change things under way.
  *
- * A model goes with each reader.  It says byte by byte what a read has to
- * return, found HPTE by HPTE from what has been changed and nothing else, and
- * takes in what is returned, to be compared with the table in the end.
+ * Of each reader the test keeps what it has been told of each HPTE, and which
+ * ones are due: those that it has yet to be told of.  A read must return the
+ * present state of HPTEs that are due, by ascending index, with none left out.
+ * How they are divided among records is not looked at, in one case apart.
  */
 
+#include <kunit/static_stub.h>
 #include <kunit/test.h>
-#include <linux/bitmap.h>
 #include <linux/delay.h>
 #include <linux/file.h>
 #include <linux/fs.h>
-#include <linux/kvm_host.h>
-#include <linux/log2.h>
-#include <linux/mm.h>
 #include <linux/mman.h>
 #include <linux/module.h>
 #include <linux/prandom.h>
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
-#include <linux/srcu.h>
-#include <linux/string.h>
 #include <linux/uaccess.h>
 #include <linux/uio.h>
 #include <linux/vmalloc.h>
 #include <asm/book3s/64/mmu-hash.h>
+#include <asm/kvm_ppc.h>
 
 #include "book3s_hpt.h"
-#include "book3s_hpt_records.h"
 
 #define HEADER_SIZE	sizeof(struct kvm_get_htab_header)
 #define ENTRY_SIZE	sizeof(struct kvm_hpt_entry)
 #define MIN_READ	(HEADER_SIZE + ENTRY_SIZE)
 
-/* Known of book3s_hpt_fd.c: HPT_BUF_SIZE, which no record read crosses ... */
-#define CHUNK		SZ_64K
-/* ... and HPT_STRETCH, after which the table is given up for a moment. */
-#define STRETCH		16384UL
-
-/* The largest read or write here, and what is looked at behind a read. */
-#define BUF_SIZE	SZ_4M
+/* A read or write of everything, and what is looked at behind a read */
+#define ALL		SZ_4M
 #define MARGIN		64
 #define CANARY		0xa5
-
-/* What an HPTE is made to be. */
-#define INVALID		0
-#define VALID		HPTE_V_VALID
-#define BOLTED		(HPTE_V_VALID | HPTE_V_BOLTED)
-
 #define MAX_READERS	3
+#define MANY		300
+#define MAX_NR		200000UL
 
-/* What the flavour is being asked for. */
-enum call {
-	AT_HOLD, AT_RELEASE, AT_HARVEST, AT_LOOK, AT_SKIP, AT_EMIT, AT_PUT,
-};
+/* HPTEs that may be gone through while the table is held, one record apart */
+#define HELD_LIMIT	20480
+/* A table that cannot be gone through while it is held once */
+#define LARGE		(2 * HELD_LIMIT)
 
-struct fake;
+/* An HPTE of the table is invalid with none of these. */
+#define FAKE_THERE	(HPTE_V_VALID | HPTE_V_ABSENT | HPTE_V_HVLOCK)
+
+/* What the flavour is asked for ... */
+enum call { AT_HOLD = 1, AT_RELEASE, AT_COPY, AT_LOOK, AT_PUT };
+/* ... and what then happens: to all such calls, to every other, or once */
+enum act { NOTHING, FAIL, RANDOM, STUTTER, SIGNAL, RESET, REPLACE, GIVE_UP, CHANGE, TOUCH };
 
 struct reader {
-	struct fake *f;
 	struct file *file;
 	bool bolted;
-	u64 start;
+	bool strict;		/* It is to return nothing but what is due. */
+	unsigned long nr;	/* 0 if it is not tied to a table */
+	u64 start;		/* HPTEs before that need never be returned. */
+	u64 entries, invalid, bytes;	/* that have been returned */
+	unsigned long last;	/* HPTEs, by the last read */
+	DECLARE_BITMAP(due, MAX_NR);
+	/* What has been returned: all zeroes if invalid, all ones if nothing */
+	struct kvm_hpt_entry hptes[MAX_NR];
+};
 
-	/* The model of what is to be returned. */
-	unsigned long nr;	/* 0 if the reader is not tied to a table */
-	unsigned long *pending;
-	unsigned long pos;
-	bool first_pass;
-	unsigned long stop;	/* where reads are going to be interrupted, ... */
-	int stop_err;		/* ... with this, if they have nothing by then */
-
-	/* What has been returned: HPTEs, all zeroes if invalid. */
-	struct kvm_hpt_entry *hptes;
-	unsigned long *known;
-	/* ... and how much of it, from whichever table. */
+struct info {			/* fdinfo */
+	char table[8];
+	u32 order, pass;
+	unsigned long position, pending;
 	u64 entries, invalid, bytes;
 };
 
-struct fake {
+static struct fake {
 	struct kvm kvm;
 	struct kunit *test;
-
 	unsigned long nr;
-	struct kvm_hpt_entry *hptes;
-	unsigned long *log;
-	unsigned long *touched;	/* by the hardware, which sets R */
 	u64 clock;		/* makes the contents of each HPTE unique */
-
-	/* Set by a test. */
-	int (*hook)(struct fake *f, enum call at, unsigned long index);
-	enum call hook_at;
-	unsigned int hook_after;
-	int hook_err;
 	struct rnd_state rnd;
-
-	/* Kept by the flavour. */
+	struct file *writer;
+	size_t len, stream;	/* bytes of records in got, want */
+	unsigned int step;	/* of a script */
+	/* Manners: copy refuses, or stops after so many. */
+	struct kvmppc_hpt_ops ops;
+	bool refuse;
+	unsigned int at_once;
+	bool no_memory;		/* What one misses comes in the next pass. */
+	/* What is to happen after how many calls, and has in this read */
+	enum call at;
+	enum act act, fired;
+	unsigned int after;
+	long arg;
+	/* An HPTE is locked until the timer unlocks it. */
+	struct timer_list timer;
+	unsigned long locked;
+	struct kvm_hpt_entry unlocked_as;
 	bool held;
 	unsigned int held_flags;
-	unsigned long nr_put;	/* HPTEs, since it is held, ... */
-	unsigned long put_end;	/* ... and the one behind the last */
-	unsigned int puts;
+	unsigned long nr_held;	/* HPTEs gone through since it is held, ... */
+	unsigned long held_limit;	/* ... and how many may be */
 	const char *misuse;
 
+	/* From here on, nothing is cleared before a test. */
 	struct reader readers[MAX_READERS];
-	struct file *writer;
-	struct kvm_hpt_entry *wanted;	/* what a write is to make of hptes */
-	char fdinfo[512];
-
-	/* BUF_SIZE and a margin each. */
-	void *got;
-	void *want;
-};
+	DECLARE_BITMAP(log, MAX_NR);
+	DECLARE_BITMAP(touched, MAX_NR);	/* by the hardware, which sets R */
+	struct kvm_hpt_entry hptes[MAX_NR];
+	struct kvm_hpt_entry wanted[MAX_NR];	/* what a write is to make of them */
+	u8 got[ALL + MARGIN];
+	u8 want[ALL + MARGIN];
+} *f;
 
 static size_t record_size(const struct kvm_get_htab_header *rec)
 {
 	return HEADER_SIZE + rec->n_valid * ENTRY_SIZE;
 }
 
-/* ------------------------------------------------------------ the flavour */
-
-static struct fake *to_fake(struct kvm *kvm)
-{
-	return container_of(kvm, struct fake, kvm);
-}
-
-/* A call that must not be is remembered, since an assertion can't fail here. */
-static void fake_require(struct fake *f, bool good, const char *misuse)
+/* A call that must not be is remembered, since an assertion can't fail there. */
+static void fake_require(bool good, const char *misuse)
 {
 	if (!good && !f->misuse)
 		f->misuse = misuse;
 }
 
-static int fake_call(struct fake *f, enum call at, unsigned long index)
+/* An HPTE as a reader is to see it: all zeroes if that is as an invalid one */
+static struct kvm_hpt_entry fake_view(unsigned long i, bool bolted)
 {
-	might_sleep();
-	return f->hook ? f->hook(f, at, index) : 0;
+	struct kvm_hpt_entry hpte = f->hptes[i];
+	u64 v = be64_to_cpu(hpte.v);
+
+	if (!(v & (HPTE_V_VALID | HPTE_V_ABSENT)) || (bolted && !(v & HPTE_V_BOLTED)))
+		return (struct kvm_hpt_entry){};
+	hpte.v = cpu_to_be64((v & ~FAKE_THERE) | HPTE_V_VALID);
+	if (test_bit(i, f->touched))
+		hpte.r |= cpu_to_be64(HPTE_R_R);
+	return hpte;
 }
 
-static bool fake_in_range(struct fake *f, unsigned long first, unsigned long n)
+/* Every reader is to be told. */
+static void fake_due(unsigned long i)
 {
-	bool good = f->hptes && first <= f->nr && n <= f->nr - first;
+	unsigned int n;
 
-	fake_require(f, f->held, "used while it was not held");
-	fake_require(f, good, "used beyond the end of the table");
+	for (n = 0; n < MAX_READERS; n++)
+		if (f->readers[n].nr)
+			__set_bit(i, f->readers[n].due);
+}
+
+static void fake_changed(unsigned long i)
+{
+	__clear_bit(i, f->touched);
+	if (atomic_read(&f->kvm.arch.hpte_mod_interest))
+		set_bit(i, f->log);
+	fake_due(i);
+}
+
+/* The hardware sets R, and tells nobody. */
+static void fake_touch(unsigned long i)
+{
+	if (!fake_view(i, false).v)
+		return;
+	__set_bit(i, f->touched);
+	fake_due(i);
+}
+
+/* It comes out. */
+static bool fake_untouch(unsigned long i)
+{
+	if (!__test_and_clear_bit(i, f->touched))
+		return false;
+	f->hptes[i].r |= cpu_to_be64(HPTE_R_R);
+	return true;
+}
+
+/*
+ * (v)alid, (a)bsent, (b)olted, (B)olted and absent, (i)nvalid, (s)o too, but
+ * bolted, (z)ero.  Invalid ones have contents, which nobody is to see.
+ */
+static struct kvm_hpt_entry fake_new_hpte(char c)
+{
+	u64 v = ++f->clock << HPTE_V_AVPN_SHIFT;
+
+	if (c == 'z')
+		return (struct kvm_hpt_entry){};
+	v |= strchr("vb", c) ? HPTE_V_VALID : 0;
+	v |= strchr("aB", c) ? HPTE_V_ABSENT : 0;
+	v |= strchr("bBs", c) ? HPTE_V_BOLTED : 0;
+	return (struct kvm_hpt_entry){ cpu_to_be64(v), cpu_to_be64(f->clock << 12) };
+}
+
+/* HPTEs become what the pattern says, again and again; with (.) they stay. */
+static void fake_set(unsigned long first, unsigned long n, const char *pattern)
+{
+	const char *c = pattern;
+	unsigned long i;
+
+	for (i = first; i < first + n; i++) {
+		if (*c != '.') {
+			f->hptes[i] = fake_new_hpte(*c);
+			fake_changed(i);
+		}
+		if (!*++c)
+			c = pattern;
+	}
+}
+
+/* A reader meets a table, or has to start over. */
+static void reader_start(struct reader *r, u64 start)
+{
+	if (!r->nr)
+		memset(r->hptes, 0xff, f->nr * ENTRY_SIZE);
+	r->nr = f->nr;
+	r->start = start;
+	bitmap_zero(r->due, r->nr);
+	if (start < r->nr)
+		bitmap_set(r->due, start, r->nr - start);
+}
+
+/* A new table takes the place of the old, or, of the same size, a reset. */
+static void fake_table(unsigned long nr, const char *pattern)
+{
+	struct reader *r;
+
+	f->nr = nr;
+	for (r = f->readers; r < f->readers + MAX_READERS; r++) {
+		if (r->nr && r->nr == nr)
+			reader_start(r, 0);
+		else
+			r->nr = 0;
+	}
+	memset(f->hptes, 0, nr * ENTRY_SIZE);
+	bitmap_zero(f->log, MAX_NR);
+	bitmap_zero(f->touched, MAX_NR);
+	kvmppc_hpt_replaced(&f->kvm, nr ? order_base_2(nr) + 4 : 0);
+	if (pattern)
+		fake_set(0, nr, pattern);
+}
+
+static void fake_arm(enum call at, unsigned int after, enum act act, long arg)
+{
+	f->at = at;
+	f->after = after;
+	f->act = act;
+	f->arg = arg;
+}
+
+/* Something changes, in most cases near what is being looked at. */
+static void fake_random_change(unsigned long index)
+{
+	u32 x = prandom_u32_state(&f->rnd);
+	unsigned long i = x & BIT(20) ? x % f->nr : min(index + x % 5, f->nr - 1);
+
+	fake_set(i, 1, &"v\0a\0i\0z"[x >> 20 & 6]);
+	if (x & BIT(23))
+		fake_touch(i);
+}
+
+static int fake_call(enum call at, unsigned long index)
+{
+	enum act act = f->act;
+
+	might_sleep();
+	/* At random, but not without end, or a read might never see one */
+	if (!act || (act == RANDOM ? at == AT_HOLD || !f->after : at != f->at))
+		return 0;
+	if (f->after && f->after-- && act != RANDOM)
+		return 0;
+	f->fired = act;
+	if (act == STUTTER)
+		f->after = 1;
+	if (act == FAIL || act == STUTTER)
+		return f->arg;
+	if (act == RANDOM) {
+		fake_random_change(index);
+		return 0;
+	}
+	f->act = NOTHING;
+	if (act == SIGNAL)
+		send_sig(SIGUSR1, current, 1);
+	else if (act == CHANGE)
+		fake_set(f->arg, 1, "v");
+	else if (act == TOUCH)
+		fake_touch(f->arg);
+	else if (act == RESET)
+		fake_table(f->nr, "vvviaz");
+	else
+		fake_table(act == GIVE_UP ? 0 : f->nr == 64 ? 128 : 64, NULL);
+	return 0;
+}
+
+static bool fake_in_range(unsigned long first, unsigned long n)
+{
+	bool good = first <= f->nr && n <= f->nr - first;
+
+	fake_require(f->held, "used while it was not held");
+	fake_require(good, "used beyond the end of the table");
+	fake_require(f->nr_held <= f->held_limit, "held for too long");
 	return good;
 }
 
-static int fake_hold(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
-		     unsigned int flags)
+static int fake_hold(struct kvm *kvm, struct kvmppc_hpt_hold *hold, unsigned int flags)
 {
-	struct fake *f = to_fake(kvm);
 	int err;
 
-	fake_require(f, !f->held, "held twice");
-	err = fake_call(f, AT_HOLD, 0);
+	fake_require(!f->held, "held twice");
+	err = fake_call(AT_HOLD, 0);
 	if (err && !(flags & KVMPPC_HPT_NOKILL))
 		return err;
 	f->held = true;
 	f->held_flags = flags;
-	f->nr_put = 0;
-	f->put_end = ULONG_MAX;
+	f->nr_held = 0;
 	hold->nr = f->nr;
+	hold->hptes = f->hptes;
+	hold->there = cpu_to_be64(FAKE_THERE);
+	hold->locked = cpu_to_be64(HPTE_V_HVLOCK);
 	hold->changes = f->log;
-	hold->mmu_ready = 12345;
 	return 0;
 }
 
-static void fake_release(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
-			 unsigned int flags)
+static void fake_release(struct kvm *kvm, struct kvmppc_hpt_hold *hold, unsigned int flags)
 {
-	struct fake *f = to_fake(kvm);
-
-	fake_require(f, f->held, "released, but not held");
-	fake_require(f, flags == f->held_flags, "released with other flags");
-	fake_require(f, hold->mmu_ready == 12345, "mmu_ready was changed");
+	fake_require(f->held, "released, but not held");
+	fake_require(flags == f->held_flags, "released with other flags");
 	f->held = false;
-	fake_call(f, AT_RELEASE, 0);
+	fake_call(AT_RELEASE, 0);
 }
 
-static void fake_follow(struct kvm *kvm, unsigned long first,
-			unsigned long end)
+static void fake_follow(struct kvm *kvm, unsigned long first, unsigned long end)
 {
-	struct fake *f = to_fake(kvm);
+	unsigned long i = first;
 
-	if (!fake_in_range(f, first, end - first))
+	if (!fake_in_range(first, end - first))
 		return;
-	fake_require(f, end - first <= STRETCH, "harvested for too long");
-	fake_call(f, AT_HARVEST, first);
+	fake_require(end - first <= f->held_limit, "followed for too long");
+	for_each_set_bit_from(i, f->touched, end)
+		if (fake_untouch(i))
+			set_bit(i, f->log);
 }
 
-/* By then they are to be out of the log. */
-static void fake_await(struct kvm *kvm, unsigned long word, unsigned long bits)
+static bool fake_is_locked(unsigned long i)
 {
-	struct fake *f = to_fake(kvm);
-
-	if (fake_in_range(f, word * BITS_PER_LONG, 1))
-		fake_require(f, bits && !(f->log[word] & bits),
-			     "told of a change that was not taken");
+	return READ_ONCE(f->hptes[i].v) & cpu_to_be64(HPTE_V_HVLOCK);
 }
 
-/* An HPTE as a reader is to see it: all zeroes if that is as an invalid one. */
-static struct kvm_hpt_entry fake_view(struct fake *f, unsigned long i,
-				      bool bolted)
+static unsigned long fake_copy(struct kvm *kvm, const struct kvmppc_hpt_hold *hold,
+			       unsigned long first, unsigned long n, struct kvm_hpt_entry *hptes)
 {
-	u64 needed = bolted ? BOLTED : VALID;
+	bool refuse = f->refuse;
+	unsigned long i;
 
-	if ((be64_to_cpu(f->hptes[i].v) & needed) == needed)
-		return f->hptes[i];
-	return (struct kvm_hpt_entry){};
-}
-
-/* What readers are going to be given, unless they are being given it now. */
-static void model_changed(struct fake *f, unsigned long index)
-{
-	struct reader *r;
-
-	for (r = f->readers; r < f->readers + MAX_READERS; r++)
-		if (r->nr)
-			__set_bit(index, r->pending);
-}
-
-static bool fake_look(struct kvm *kvm, unsigned long index, bool bolted,
-		      struct kvm_hpt_entry *hpte)
-{
-	struct fake *f = to_fake(kvm);
-
-	if (!fake_in_range(f, index, 1))
-		return false;
-	fake_call(f, AT_LOOK, index);
-	if (__test_and_clear_bit(index, f->touched)) {
-		f->hptes[index].r |= cpu_to_be64(HPTE_R_R);
-		kvmppc_hpt_changed(kvm, index);
-		model_changed(f, index);
+	if (!fake_in_range(first, n))
+		return 0;
+	fake_require(n && BIT_WORD(first) == BIT_WORD(first + n - 1), "not of one word");
+	refuse |= fake_call(AT_COPY, first);
+	for (i = 0; i < min(n, f->at_once ?: n); i++) {
+		if (!(f->hptes[first + i].v & cpu_to_be64(FAKE_THERE)))
+			break;
+		/* Who has taken it from the log should have waited. */
+		if (fake_is_locked(first + i)) {
+			fake_require(test_bit(first + i, f->log), "copied while locked");
+			refuse = true;
+		}
+		refuse |= test_bit(first + i, f->touched);
+		hptes[i] = fake_view(first + i, false);
 	}
-	*hpte = fake_view(f, index, bolted);
+	f->nr_held += i;
+	if (!refuse)
+		return i;
+	memset(hptes, CANARY, i * ENTRY_SIZE);	/* nobody is to look at that */
+	return 0;
+}
+
+static bool fake_look(struct kvm *kvm, unsigned long index, struct kvm_hpt_entry *hpte, bool *news)
+{
+	unsigned long deadline = jiffies + 10 * HZ;
+
+	if (!fake_in_range(index, 1))
+		return false;
+	fake_call(AT_LOOK, index);
+	while (fake_is_locked(index) && time_before(jiffies, deadline))
+		cpu_relax();
+	if (fake_untouch(index))
+		*news = true;
+	*hpte = fake_view(index, false);
 	return hpte->v;
 }
 
-/* What has been touched is not to be had this way, nor what changes now. */
-static __always_inline int fake_peek(struct kvm *kvm, unsigned long index,
-				     struct kvm_hpt_entry *hpte)
+static int fake_put(struct kvm *kvm, struct kvmppc_hpt_hold *hold, unsigned long first,
+		    unsigned int n_valid, unsigned int n_invalid, const struct kvm_hpt_entry *hptes)
 {
-	struct fake *f = to_fake(kvm);
-
-	fake_call(f, AT_LOOK, index);
-	if (test_bit(index, f->touched) || test_bit(index, f->log))
-		return -EAGAIN;
-	*hpte = fake_view(f, index, false);
-	return !!hpte->v;
-}
-
-static unsigned long fake_sweep(struct kvm *kvm, struct kvmppc_hpt_records *out,
-				unsigned long first, unsigned long end)
-{
-	struct fake *f = to_fake(kvm);
-
-	if (!fake_in_range(f, first, end - first))
-		return first;
-	fake_require(f, end - first <= STRETCH, "swept for too long");
-	return kvmppc_hpt_sweep(kvm, f->log, out, first, end, fake_peek);
-}
-
-static unsigned long fake_skip(struct kvm *kvm, unsigned long first,
-			       unsigned long n)
-{
-	struct fake *f = to_fake(kvm);
-	unsigned long i;
-
-	if (!fake_in_range(f, first, n))
-		return 0;
-	fake_call(f, AT_SKIP, first);
-	for (i = 0; i < n; i++)
-		if (fake_view(f, first + i, false).v)
-			break;
-	return i;
-}
-
-static __always_inline void fake_copy(struct kvmppc_hpt_view *view,
-				      const __be64 *hptep, __be64 v,
-				      __be64 flip, __be64 *to)
-{
-	to[-1] = v;
-	to[0] = hptep[1];
-}
-
-/* What has been touched is not to be had this way. */
-static unsigned long fake_emit(struct kvm *kvm, struct kvmppc_hpt_records *out,
-			       unsigned long first, unsigned long n)
-{
-	struct fake *f = to_fake(kvm);
-	struct kvmppc_hpt_view view = {
-		.hptes = f->hptes,
-		.there = cpu_to_be64(VALID),
-	};
-
-	if (!fake_in_range(f, first, n))
-		return 0;
-	fake_require(f, MIN_READ <= out->size - out->len,
-		     "called without room for an HPTE");
-	fake_call(f, AT_EMIT, first);
-	if (find_next_bit(f->touched, first + n, first) < first + n)
-		return 0;
-	return kvmppc_hpt_emit(&view, out, first, n, fake_copy);
-}
-
-static void fake_changed(struct fake *f, unsigned long index)
-{
-	if (atomic_read(&f->kvm.arch.hpte_mod_interest))
-		__set_bit(index, f->log);
-	model_changed(f, index);
-}
-
-/* May a record, or what is invalid of it, be put here? */
-static bool fake_may_put(struct fake *f, unsigned long first, unsigned long n)
-{
-	fake_require(f, f->held_flags & KVMPPC_HPT_WRITE,
-		     "written while it was held for reading");
-	fake_require(f, n, "called for no HPTE");
-	fake_require(f, f->nr_put < STRETCH || first == f->put_end,
-		     "held for too long");
-	f->nr_put += n;
-	f->put_end = first + n;
-	return fake_in_range(f, first, n);
-}
-
-static int fake_put_valid(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
-			  unsigned long first, unsigned long n,
-			  const struct kvm_hpt_entry *hptes)
-{
-	struct fake *f = to_fake(kvm);
-	unsigned long i;
+	unsigned int i, n = n_valid + n_invalid;
 	int err;
 
-	if (!fake_may_put(f, first, n))
+	if (!fake_in_range(first, n))
 		return -ENXIO;
-	f->puts++;
-	err = fake_call(f, AT_PUT, first);
+	fake_require(f->held_flags & KVMPPC_HPT_WRITE, "written while held for reading");
+	fake_require(n, "called for no HPTE");
+	f->nr_held += n;
+	err = fake_call(AT_PUT, first);
 	if (err)
 		return err;
 	for (i = 0; i < n; i++) {
-		fake_require(f, hptes[i].v & cpu_to_be64(VALID),
+		f->hptes[first + i] = i < n_valid ? hptes[i] : (struct kvm_hpt_entry){};
+		fake_require(i >= n_valid || hptes[i].v & cpu_to_be64(HPTE_V_VALID),
 			     "given an invalid HPTE as a valid one");
-		f->hptes[first + i] = hptes[i];
-		fake_changed(f, first + i);
+		fake_changed(first + i);
 	}
 	return 0;
-}
-
-static void fake_put_invalid(struct kvm *kvm, unsigned long first,
-			     unsigned long n)
-{
-	struct fake *f = to_fake(kvm);
-	unsigned long i;
-
-	if (!fake_may_put(f, first, n))
-		return;
-	for (i = first; i < first + n; i++) {
-		f->hptes[i] = (struct kvm_hpt_entry){};
-		fake_changed(f, i);
-	}
 }
 
 static const struct kvmppc_hpt_ops fake_ops = {
@@ -371,2649 +416,1092 @@ static const struct kvmppc_hpt_ops fake_ops = {
 	.hold		= fake_hold,
 	.release	= fake_release,
 	.follow		= fake_follow,
-	.await		= fake_await,
-	.sweep		= fake_sweep,
+	.copy		= fake_copy,
 	.look		= fake_look,
-	.skip		= fake_skip,
-	.emit		= fake_emit,
-	.put_valid	= fake_put_valid,
-	.put_invalid	= fake_put_invalid,
+	.put		= fake_put,
 };
 
-/* -------------------------------------------------------------- the table */
-
-static void *fake_alloc(struct fake *f, size_t size)
+/* Who has locked an HPTE is done. */
+static void fake_unlock(struct timer_list *timer)
 {
-	void *p = vzalloc(size);
-
-	KUNIT_ASSERT_NOT_NULL(f->test, p);
-	return p;
+	WRITE_ONCE(f->hptes[f->locked].r, f->unlocked_as.r);
+	smp_wmb();	/* whole when it is found to be unlocked */
+	WRITE_ONCE(f->hptes[f->locked].v, f->unlocked_as.v);
 }
 
-static unsigned long *fake_alloc_bitmap(struct fake *f, unsigned long nr)
+/* Somebody is about to make an HPTE something else, and has logged that. */
+static void fake_lock(unsigned long i, const char *pattern)
 {
-	return fake_alloc(f, BITS_TO_LONGS(nr) * sizeof(long));
+	f->locked = i;
+	f->unlocked_as = fake_new_hpte(*pattern);
+	f->hptes[i].v |= cpu_to_be64(HPTE_V_HVLOCK);
+	fake_changed(i);
+	mod_timer(&f->timer, jiffies + msecs_to_jiffies(30));
 }
 
-/* The model of a reader, when it meets a table or has to start over. */
-static void reader_start(struct reader *r)
+static struct file *fake_open(u64 flags, u64 start)
 {
-	struct fake *f = r->f;
+	struct kvm_get_htab_fd args = { flags, start, { U64_MAX, U64_MAX } };
 
-	if (!r->nr) {
-		r->nr = f->nr;
-		r->pending = fake_alloc_bitmap(f, r->nr);
-		r->known = fake_alloc_bitmap(f, r->nr);
-		r->hptes = fake_alloc(f, array_size(r->nr, ENTRY_SIZE));
-		if (r->start < r->nr)
-			bitmap_set(r->pending, r->start, r->nr - r->start);
-	} else {
-		bitmap_fill(r->pending, r->nr);
-	}
-	r->pos = min(r->start, r->nr);
-	r->first_pass = true;
+	return kvmppc_hpt_fd_file(&f->kvm, &f->ops, &args);
 }
 
-/* The model of a reader whose table is no more. */
-static void reader_untie(struct reader *r)
+static struct reader *open_reader(unsigned int n, u64 flags, u64 start)
 {
-	r->nr = 0;
-	vfree(r->pending);
-	vfree(r->known);
-	vfree(r->hptes);
-	r->pending = NULL;
-	r->known = NULL;
-	r->hptes = NULL;
-}
-
-/* A new table takes the place of the old, or, of the same size, a reset. */
-static void fake_table(struct fake *f, unsigned long nr)
-{
-	struct reader *r;
-
-	for (r = f->readers; r < f->readers + MAX_READERS; r++) {
-		if (r->nr && r->nr == nr)
-			reader_start(r);
-		else
-			reader_untie(r);
-	}
-	vfree(f->hptes);
-	vfree(f->log);
-	vfree(f->touched);
-	vfree(f->wanted);
-	f->hptes = NULL;
-	f->log = NULL;
-	f->touched = NULL;
-	f->wanted = NULL;
-	f->nr = 0;
-	if (nr) {
-		f->hptes = fake_alloc(f, array_size(nr, ENTRY_SIZE));
-		f->log = fake_alloc_bitmap(f, nr);
-		f->touched = fake_alloc_bitmap(f, nr);
-		f->wanted = fake_alloc(f, array_size(nr, ENTRY_SIZE));
-		f->nr = nr;
-	}
-	kvmppc_hpt_replaced(&f->kvm, nr ? order_base_2(nr) + 4 : 0);
-}
-
-static struct kvm_hpt_entry fake_new_hpte(struct fake *f, u64 bits)
-{
-	f->clock++;
-	return (struct kvm_hpt_entry){
-		.v = cpu_to_be64(f->clock << HPTE_V_AVPN_SHIFT | bits),
-		.r = cpu_to_be64(~f->clock << 12),
-	};
-}
-
-/* Invalid HPTEs have contents too, which nobody is to see. */
-static void fake_set(struct fake *f, unsigned long i, u64 bits)
-{
-	f->hptes[i] = fake_new_hpte(f, bits);
-	fake_changed(f, i);
-}
-
-static void fake_set_range(struct fake *f, unsigned long first,
-			   unsigned long end, u64 bits)
-{
-	unsigned long i;
-
-	for (i = first; i < end; i++)
-		fake_set(f, i, bits);
-}
-
-/* ------------------------------------------------------- patterns of HPTEs */
-
-static bool all(unsigned long i)
-{
-	return true;
-}
-
-static bool none(unsigned long i)
-{
-	return false;
-}
-
-static bool alternating(unsigned long i)
-{
-	return i & 1;
-}
-
-static bool runs(unsigned long i)
-{
-	return (i / 9) & 1;
-}
-
-static bool uneven(unsigned long i)
-{
-	return (0xf0e1c3fe06d23a95UL >> (i % 64)) & 1;
-}
-
-static bool single(unsigned long i)
-{
-	return i == 33;
-}
-
-static bool (*const patterns[])(unsigned long i) = {
-	all, none, alternating, runs, uneven, single,
-};
-
-/* The HPTEs of one pattern are changed, to be valid by another. */
-static void fake_fill(struct fake *f, bool (*which)(unsigned long i),
-		      bool (*valid)(unsigned long i))
-{
-	unsigned long i;
-
-	for (i = 0; i < f->nr; i++)
-		if (which(i))
-			fake_set(f, i, valid(i) ? VALID : INVALID);
-}
-
-/* ------------------------------------------------------------ what fails */
-
-/* A hook's time has come: at the call it is meant for, after some of them. */
-static bool hook_due(struct fake *f, enum call at)
-{
-	if (at != f->hook_at)
-		return false;
-	if (!f->hook_after)
-		return true;
-	f->hook_after--;
-	return false;
-}
-
-static void fake_arm(struct fake *f, int (*hook)(struct fake *, enum call,
-						 unsigned long),
-		     enum call at, unsigned int after)
-{
-	f->hook_at = at;
-	f->hook_after = after;
-	f->hook = hook;
-}
-
-/* From then on, all calls fail. */
-static int hook_fail(struct fake *f, enum call at, unsigned long index)
-{
-	return hook_due(f, at) ? f->hook_err : 0;
-}
-
-static int hook_signal(struct fake *f, enum call at, unsigned long index)
-{
-	if (hook_due(f, at)) {
-		f->hook = NULL;
-		send_sig(SIGUSR1, current, 1);
-	}
-	return 0;
-}
-
-/* -------------------------------------------------------------- reading */
-
-static struct file *fake_open(struct fake *f, u32 flags, u64 start)
-{
-	struct kvm_get_htab_fd args = {
-		.flags = flags,
-		.start_index = start,
-	};
-
-	return kvmppc_hpt_fd_file(&f->kvm, &fake_ops, &args);
-}
-
-static struct reader *open_reader(struct fake *f, unsigned int n, u32 flags,
-				  u64 start)
-{
-	struct reader *r = &f->readers[n];
-	struct file *file = fake_open(f, flags, start);
+	struct reader *r = &f->readers[n], *other;
+	struct file *file = fake_open(flags, start);
 
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(f->test, file);
-	r->f = f;
+	memset(r, 0, offsetof(struct reader, due));
+	r->strict = true;
+	for (other = f->readers; other < f->readers + MAX_READERS; other++) {
+		r->strict &= !other->file;
+		other->strict &= other == r;
+	}
 	r->file = file;
 	r->bolted = flags & KVM_GET_HTAB_BOLTED_ONLY;
-	r->start = start;
-	r->stop = 0;
-	r->entries = 0;
-	r->invalid = 0;
-	r->bytes = 0;
 	if (f->nr)
-		reader_start(r);
+		reader_start(r, start);
+	r->start = start;
 	return r;
 }
 
 static void close_reader(struct reader *r)
 {
-	reader_untie(r);
-	if (r->file)
+	if (!IS_ERR_OR_NULL(r->file))
 		__fput_sync(r->file);
 	r->file = NULL;
+	r->nr = 0;
 }
 
-static ssize_t read_segments(struct file *file, const struct kvec *segments,
-			     unsigned int n, size_t size)
+static const char *fdinfo_text(struct file *file)
 {
-	struct iov_iter iter;
+	static char text[512];
+	struct seq_file m = { .buf = text, .size = sizeof(text) };
 
-	iov_iter_kvec(&iter, ITER_DEST, segments, n, size);
-	return vfs_iter_read(file, &iter, NULL, 0);
+	file->f_op->show_fdinfo(&m, file);
+	text[min(m.count, sizeof(text) - 1)] = '\0';
+	return text;
 }
 
-/* What @size bytes hold of the HPTEs that are pending from pos on. */
-static size_t model_encode(struct reader *r, void *buf, size_t size)
+static struct info fdinfo(struct file *file)
 {
-	unsigned long end = r->stop ? min(r->stop, r->nr) : r->nr;
-	struct kvm_get_htab_header *rec = NULL;
-	unsigned long next = 0;
-	size_t len = 0;
+	const char *text = strstr(fdinfo_text(file), "hpt-table");
+	struct info is = {};
+	int n;
 
-	for (; r->pos < end; r->pos++) {
-		struct kvm_hpt_entry hpte;
-		size_t needed;
-		bool more;
-
-		if (!test_bit(r->pos, r->pending))
-			continue;
-		hpte = fake_view(r->f, r->pos, r->bolted);
-		more = rec && r->pos == next;
-		if (hpte.v) {
-			more = more && !rec->n_invalid && rec->n_valid < 65535;
-			needed = ENTRY_SIZE;
-		} else {
-			more = more && rec->n_invalid < 65535;
-			needed = 0;
-		}
-		if (!more)
-			needed += HEADER_SIZE;
-		if (size - len < needed)
-			break;
-
-		if (!more) {
-			rec = buf + len;
-			len += HEADER_SIZE;
-			rec->index = r->pos;
-			rec->n_valid = 0;
-			rec->n_invalid = 0;
-		}
-		if (hpte.v) {
-			memcpy(buf + len, &hpte, ENTRY_SIZE);
-			len += ENTRY_SIZE;
-			rec->n_valid++;
-		} else {
-			rec->n_invalid++;
-		}
-		next = r->pos + 1;
-		__clear_bit(r->pos, r->pending);
-	}
-	return len;
+	n = sscanf(text,
+		   "hpt-table: %7s hpt-order: %u hpt-pass: %u hpt-position: %lu hpt-pending: %lu",
+		   is.table, &is.order, &is.pass, &is.position, &is.pending);
+	KUNIT_ASSERT_EQ(f->test, n, file == f->writer ? 2 : 5);
+	n = sscanf(strstr(text, "hpt-entries"),
+		   "hpt-entries: %llu hpt-invalid: %llu hpt-bytes: %llu",
+		   &is.entries, &is.invalid, &is.bytes);
+	KUNIT_ASSERT_EQ(f->test, n, 3);
+	return is;
 }
 
-/* Only @reach bytes get to the user: records which are not whole there stay. */
-static size_t model_deliver(struct reader *r, const void *buf, size_t len,
-			    size_t reach)
+/* What a read may be */
+#define CUT	BIT(0)		/* short for a reason */
+#define RACY	BIT(1)		/* of HPTEs that have changed since */
+
+static unsigned int fake_read_was(void)
+{
+	if (f->fired == NOTHING)
+		return 0;
+	if (f->fired == FAIL || f->fired == STUTTER)
+		return f->at == AT_HOLD ? CUT : 0;
+	/* If it has held the table after a reset, nothing of before is returned. */
+	if (f->fired == SIGNAL || (f->fired == RESET && f->at == AT_HOLD))
+		return CUT;
+	return CUT | RACY;
+}
+
+/* Take in what has been read; returns the index behind the last HPTE. */
+static unsigned long reader_replay(struct reader *r, size_t len, bool racy)
 {
 	const struct kvm_get_htab_header *rec;
-	size_t at, done = 0;
-
-	for (at = 0; at < len; at += record_size(rec)) {
-		rec = buf + at;
-		if (at + record_size(rec) <= reach) {
-			done = at + record_size(rec);
-			continue;
-		}
-		if (at == done)
-			r->pos = rec->index;
-		bitmap_set(r->pending, rec->index,
-			   rec->n_valid + rec->n_invalid);
-	}
-	return done;
-}
-
-/* What a read of @size bytes has to return, of which @reach can be written. */
-static ssize_t model_read(struct reader *r, void *buf, size_t size,
-			  size_t reach)
-{
-	size_t total = 0;
-
-	if (size < MIN_READ)
-		return -EINVAL;
-	while (size - total >= MIN_READ) {
-		bool whole_table = r->pos == 0;
-		bool stopped;
-		size_t len, done;
-
-		len = model_encode(r, buf + total, min(size - total, CHUNK));
-		done = model_deliver(r, buf + total, len, reach - total);
-		total += done;
-		if (done < len)
-			return total ?: -EFAULT;
-		stopped = r->stop && r->pos >= r->stop;
-		if (r->pos == r->nr) {
-			bool over = total || r->first_pass || whole_table;
-
-			r->pos = 0;
-			r->first_pass = false;
-			if (over)
-				break;
-		}
-		if (stopped)
-			return total ?: r->stop_err;
-	}
-	return total;
-}
-
-/* Take in what has been read. */
-static void reader_replay(struct reader *r, const void *buf, size_t len)
-{
-	const struct kvm_get_htab_header *rec;
-	struct kunit *test = r->f->test;
+	struct kunit *test = f->test;
+	unsigned long i, n, next = 0;
 	size_t at;
 
+	r->last = 0;
+	r->bytes += len;
+	f->len = len;
 	for (at = 0; at < len; at += record_size(rec)) {
-		unsigned long n;
-
-		rec = buf + at;
-		KUNIT_ASSERT_GE(test, len - at, HEADER_SIZE);
+		rec = (const void *)f->got + at;
 		KUNIT_ASSERT_GE(test, len - at, record_size(rec));
 		n = rec->n_valid + rec->n_invalid;
 		KUNIT_ASSERT_GT(test, n, 0UL);
-		KUNIT_ASSERT_LE(test, rec->index + n, r->nr);
-		memcpy(&r->hptes[rec->index], rec + 1, rec->n_valid * ENTRY_SIZE);
-		memset(&r->hptes[rec->index + rec->n_valid], 0,
-		       rec->n_invalid * ENTRY_SIZE);
-		bitmap_set(r->known, rec->index, n);
+		/* A reset makes them be returned again, from the beginning. */
+		KUNIT_ASSERT_TRUE(test, rec->index >= next || racy);
+		next = rec->index + n;
 		r->entries += rec->n_valid;
 		r->invalid += rec->n_invalid;
+		r->last += n;
+		KUNIT_ASSERT_TRUE(test, !r->nr || next <= r->nr);
+		for (i = rec->index; i < next && r->nr; i++) {
+			const struct kvm_hpt_entry *entry = (const void *)(rec + 1);
+			struct kvm_hpt_entry is = fake_view(i, r->bolted);
+
+			entry += i - rec->index;
+			r->hptes[i] = i - rec->index < rec->n_valid ? *entry :
+								      (struct kvm_hpt_entry){};
+			if (!memcmp(&r->hptes[i], &is, ENTRY_SIZE)) {
+				if (!__test_and_clear_bit(i, r->due) && r->strict)
+					KUNIT_FAIL_AND_ABORT(test, "HPTE %lu came again", i);
+			} else if (!racy) {	/* else it must come again */
+				KUNIT_FAIL_AND_ABORT(test, "HPTE %lu is another one", i);
+			}
+		}
 	}
-	r->bytes += len;
+	return next;
 }
 
-/* What fdinfo shows of a file, but for the number that the file has got. */
-static const char *fdinfo(struct fake *f, struct file *file)
+/* A read of @size bytes has returned @got; before, the reader was at @was. */
+static void reader_check(struct reader *r, ssize_t got, size_t size, struct info *was)
 {
-	struct seq_file m = { .buf = f->fdinfo, .size = sizeof(f->fdinfo) };
-	char *rest;
+	unsigned long next, due = r->nr;
+	struct kunit *test = f->test;
+	struct info is;
+	bool again;
+	unsigned int how = fake_read_was();
 
-	file->f_op->show_fdinfo(&m, file);
-	KUNIT_ASSERT_LT(f->test, m.count, m.size);
-	f->fdinfo[m.count] = '\0';
-	rest = strchr(f->fdinfo, '\n');
-	KUNIT_ASSERT_NOT_NULL(f->test, rest);
-	KUNIT_ASSERT_EQ(f->test, strncmp(f->fdinfo, "hpt-id:\t", 8), 0);
-	return rest + 1;
+	if (!strcmp(was->table, "none") || f->fired == RESET)
+		*was = (struct info) { .pass = 1, .position = f->fired ? 0 : was->position };
+	r->strict &= f->fired != RESET && !(how & RACY);
+	KUNIT_ASSERT_STREQ(test, f->misuse ?: "", "");
+	if (r->nr)
+		due = find_next_bit(r->due, r->nr, was->position);
+	next = reader_replay(r, max(got, 0L), how & RACY);
+	is = fdinfo(r->file);
+	KUNIT_ASSERT_EQ(test, is.entries, r->entries);
+	KUNIT_ASSERT_EQ(test, is.invalid, r->invalid);
+	KUNIT_ASSERT_EQ(test, is.bytes, r->bytes);
+	if (!r->nr || how & RACY)
+		return;
+
+	if (got > 0 && !f->no_memory) {
+		/* It may have gone on with the next pass. */
+		again = *(u32 *)f->got < was->position;
+		if (again)
+			KUNIT_ASSERT_GE_MSG(test, due, r->nr, "left in the last pass");
+		due = find_next_bit(r->due, r->nr, again ? 0 : was->position);
+		KUNIT_ASSERT_GE_MSG(test, due, is.position ?: r->nr, "left out");
+		if (is.position) {
+			KUNIT_ASSERT_GE(test, is.position, next);
+			KUNIT_ASSERT_LT(test, is.position, r->nr);
+			KUNIT_ASSERT_TRUE(test, how & CUT || size - got < MIN_READ);
+		}
+		if (r->strict)
+			KUNIT_ASSERT_EQ(test, is.pass, was->pass + again + !is.position);
+	} else if (!got) {	/* The first pass ends by itself. */
+		due = find_next_bit(r->due, r->nr, was->pass == 1 ? was->position : 0);
+		KUNIT_ASSERT_GE_MSG(test, due, r->nr, "more is due");
+		KUNIT_ASSERT_GT(test, is.pass, was->pass);
+		KUNIT_ASSERT_EQ(test, is.position, 0);
+	}
+	if (bitmap_empty(f->log, r->nr) && bitmap_empty(f->touched, r->nr)) {
+		due = bitmap_weight(r->due, r->nr);
+		KUNIT_ASSERT_GE(test, is.pending, due);
+		KUNIT_ASSERT_LE(test, is.pending, r->strict ? due : r->nr);
+	}
 }
 
-static u64 fdinfo_number(struct fake *f, const char *text, const char *name)
+/* In three segments, none of which need be large enough */
+static struct iov_iter in_segments(struct kvec *segments, void *buf, size_t size, int direction)
 {
-	const char *line = strstr(text, name);
-	char digits[24] = "";
-	u64 number;
+	size_t first = size / 5, second = min(23, size / 2);
+	struct iov_iter iter;
 
-	KUNIT_ASSERT_NOT_NULL_MSG(f->test, line, "%s", name);
-	line += strlen(name);
-	strscpy(digits, line, min(sizeof(digits), strcspn(line, "\n") + 1));
-	KUNIT_ASSERT_EQ_MSG(f->test, kstrtou64(digits, 10, &number), 0, "%s", name);
-	return number;
+	segments[0] = (struct kvec){ buf, first };
+	segments[1] = (struct kvec){ buf + first, second };
+	segments[2] = (struct kvec){ buf + first + second, size - first - second };
+	iov_iter_kvec(&iter, direction, segments, 3, size);
+	return iter;
 }
 
-/* It must show what has been returned, and what has been found to be. */
-static void reader_check_fdinfo(struct reader *r)
+/* Read to f->got, or to user memory, which may end anywhere behind @to. */
+static ssize_t reader_read(struct reader *r, size_t size, unsigned long to)
 {
-	struct kunit *test = r->f->test;
-	const char *text = fdinfo(r->f, r->file);
-
-	KUNIT_ASSERT_EQ(test, fdinfo_number(r->f, text, "entries:\t"), r->entries);
-	KUNIT_ASSERT_EQ(test, fdinfo_number(r->f, text, "invalid:\t"), r->invalid);
-	KUNIT_ASSERT_EQ(test, fdinfo_number(r->f, text, "bytes:\t"), r->bytes);
-	if (bitmap_empty(r->f->log, r->nr))
-		KUNIT_ASSERT_EQ(test, fdinfo_number(r->f, text, "pending:\t"),
-				bitmap_weight(r->pending, r->nr));
-}
-
-/* What a read of @size bytes has returned must be what the model says. */
-static void reader_check(struct reader *r, ssize_t got, size_t size,
-			 size_t reach)
-{
-	struct fake *f = r->f;
-	ssize_t want = model_read(r, f->want, size, reach);
-	size_t len = max(got, 0L);
-
-	KUNIT_ASSERT_STREQ(f->test, f->misuse ?: "", "");
-	KUNIT_ASSERT_EQ_MSG(f->test, got, want, "read of %zu bytes", size);
-	KUNIT_ASSERT_EQ_MSG(f->test, memcmp(f->got, f->want, len), 0,
-			    "read of %zu bytes", size);
-	reader_replay(r, f->got, len);
-	reader_check_fdinfo(r);
-}
-
-/* A read must return what the model says, and write nothing behind it. */
-static ssize_t reader_read(struct reader *r, size_t size)
-{
-	struct fake *f = r->f;
+	struct info was = fdinfo(r->file);
+	struct kvec segments[3];
+	struct iov_iter iter = in_segments(segments, f->got, size, ITER_DEST);
 	ssize_t got;
 	size_t len;
 
 	memset(f->got, CANARY, size + MARGIN);
-	got = kernel_read(r->file, f->got, size, NULL);
-	KUNIT_ASSERT_LE(f->test, got, (ssize_t)size);
+	if (to)
+		iov_iter_ubuf(&iter, ITER_DEST, (void __user *)to, size);
+	f->fired = NOTHING;
+	got = vfs_iter_read(r->file, &iter, NULL, 0);
 	len = max(got, 0L);
-	KUNIT_ASSERT_NULL_MSG(f->test,
-			      memchr_inv(f->got + len, CANARY,
-					 size + MARGIN - len),
-			      "read of %zu bytes, of which %zd returned", size,
-			      got);
-	reader_check(r, got, size, SIZE_MAX);
-	return got;
-}
-
-/* All that the reader has been given must be what is in the table. */
-static void reader_compare(struct reader *r)
-{
-	struct fake *f = r->f;
-	unsigned long i;
-
-	for (i = 0; i < r->nr; i++) {
-		struct kvm_hpt_entry hpte = fake_view(f, i, r->bolted);
-
-		if (!test_bit(i, r->known)) {
-			if (i < r->start)
-				continue;
-			KUNIT_FAIL_AND_ABORT(f->test, "HPTE %lu was never read",
-					     i);
-		}
-		if (memcmp(&r->hptes[i], &hpte, ENTRY_SIZE))
-			KUNIT_FAIL_AND_ABORT(f->test, "HPTE %lu was lost", i);
+	KUNIT_ASSERT_LE(f->test, len, size);
+	if (to) {
+		KUNIT_ASSERT_EQ(f->test, copy_from_user(f->got, (void __user *)to, len), 0);
+		if (!fake_read_was())
+			f->fired = SIGNAL;	/* cut short, as by one */
 	}
+	KUNIT_ASSERT_NULL(f->test, memchr_inv(f->got + len, CANARY, size + MARGIN - len));
+	reader_check(r, got, size, &was);
+	return got;
 }
 
 /* Read until nothing comes, by when all must have come. */
 static void reader_drain(struct reader *r, size_t size)
 {
+	unsigned long i, reads = 0;
 	ssize_t got;
 
 	do {
-		got = reader_read(r, size);
-		KUNIT_ASSERT_GE(r->f->test, got, 0L);
-	} while (got);
-	reader_compare(r);
-}
+		got = reader_read(r, size, 0);
+		KUNIT_ASSERT_GE(f->test, got, 0L);
+		KUNIT_ASSERT_LT_MSG(f->test, reads++, 100 * f->nr / size + 100, "without end");
+		/* If it was the first pass that ended, there may be more. */
+	} while (got || fake_read_was() & RACY || !bitmap_empty(r->due, r->nr));
+	for (i = 0; i < r->nr; i++) {
+		struct kvm_hpt_entry hpte = fake_view(i, r->bolted);
 
-/*
- * The same when a hook changes things under way and nobody can say what comes
- * when: in the end all must have come, and the model is made to fit.
- */
-static void reader_drain_any(struct reader *r, size_t size)
-{
-	struct fake *f = r->f;
-	ssize_t got;
-	bool over;
-
-	do {
-		over = !f->hook;
-		do {
-			got = kernel_read(r->file, f->got, size, NULL);
-			KUNIT_ASSERT_GE(f->test, got, 0L);
-			KUNIT_ASSERT_LE(f->test, got, (ssize_t)size);
-			reader_replay(r, f->got, got);
-		} while (got);
-		f->hook = NULL;
-	} while (!over);
-	KUNIT_ASSERT_STREQ(f->test, f->misuse ?: "", "");
-	bitmap_zero(r->pending, r->nr);
-	r->pos = 0;
-	r->first_pass = false;
-	reader_compare(r);
-}
-
-/* What was read last begins, or goes on, with this record. */
-static size_t expect_record(struct fake *f, size_t at, u32 index, u16 n_valid,
-			    u16 n_invalid)
-{
-	const struct kvm_get_htab_header *rec = f->got + at;
-
-	KUNIT_EXPECT_EQ(f->test, rec->index, index);
-	KUNIT_EXPECT_EQ(f->test, rec->n_valid, n_valid);
-	KUNIT_EXPECT_EQ(f->test, rec->n_invalid, n_invalid);
-	return at + HEADER_SIZE + n_valid * ENTRY_SIZE;
-}
-
-static void test_open(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	struct kvm_get_htab_fd args = {};
-	static const u32 flags[] = {
-		0, KVM_GET_HTAB_BOLTED_ONLY, KVM_GET_HTAB_WRITE,
-		KVM_GET_HTAB_BOLTED_ONLY | KVM_GET_HTAB_WRITE,
-	};
-	struct file *file;
-	unsigned int i;
-
-	fake_table(f, 64);
-
-	/* Readers are counted, writers are not. */
-	for (i = 0; i < ARRAY_SIZE(flags); i++) {
-		bool reads = !(flags[i] & KVM_GET_HTAB_WRITE);
-
-		args.flags = flags[i];
-		memset(args.reserved, 0xff, sizeof(args.reserved));
-		file = kvmppc_hpt_fd_file(&f->kvm, &fake_ops, &args);
-		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, file);
-		KUNIT_EXPECT_EQ(test, !!(file->f_mode & FMODE_READ), reads);
-		KUNIT_EXPECT_EQ(test, !!(file->f_mode & FMODE_WRITE), !reads);
-		/* No position: no pread() or pwrite() either. */
-		KUNIT_EXPECT_EQ(test, vfs_llseek(file, 0, SEEK_SET), -ESPIPE);
-		KUNIT_EXPECT_FALSE(test,
-				   file->f_mode & (FMODE_PREAD | FMODE_PWRITE));
-		KUNIT_EXPECT_EQ(test, refcount_read(&f->kvm.users_count), 2);
-		KUNIT_EXPECT_EQ(test,
-				atomic_read(&f->kvm.arch.hpte_mod_interest),
-				reads);
-		__fput_sync(file);
-		KUNIT_EXPECT_EQ(test, refcount_read(&f->kvm.users_count), 1);
-		KUNIT_EXPECT_EQ(test,
-				atomic_read(&f->kvm.arch.hpte_mod_interest), 0);
-	}
-
-	for (i = 2; i < 32; i++) {
-		file = fake_open(f, BIT(i) | (i & 3), 0);
-		KUNIT_EXPECT_PTR_EQ(test, file, ERR_PTR(-EINVAL));
+		if (memcmp(&r->hptes[i], &hpte, ENTRY_SIZE) &&
+		    (i >= r->start || memchr_inv(&r->hptes[i], 0xff, ENTRY_SIZE)))
+			KUNIT_FAIL_AND_ABORT(f->test, "HPTE %lu was lost", i);
 	}
 }
 
-static void test_open_too_large(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	struct file *file;
-	unsigned int i;
-
-	/* An index has 32 bits. */
-	f->nr = (1UL << 32) + 1;
-	file = fake_open(f, 0, 0);
-	KUNIT_EXPECT_PTR_EQ(test, file, ERR_PTR(-EOVERFLOW));
-	/* The end of the test sees whether all was undone. */
-	for (i = 0; i < 1000 && refcount_read(&f->kvm.users_count) > 1; i++) {
-		flush_delayed_fput();
-		fsleep(1000);
-	}
-	f->nr = 0;
-}
-
-/* Who closes it need not wait for those who have the table */
-static void test_close_while_held(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	struct reader *r;
-
-	fake_table(f, 64);
-	fake_set_range(f, 3, 5, VALID);
-	r = open_reader(f, 0, 0, 0);
-	reader_drain(r, 500);
-	f->held = true;
-	close_reader(r);
-	f->held = false;
-}
-
-static void test_read_sizes_too_small(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	struct reader *r;
-	size_t size;
-
-	fake_table(f, 64);
-	fake_set_range(f, 3, 5, VALID);
-	r = open_reader(f, 0, 0, 0);
-	for (size = 0; size < MIN_READ; size++)
-		KUNIT_EXPECT_EQ(test, reader_read(r, size), -EINVAL);
-
-	/* Nothing was lost by that, in the first pass or in a later one. */
-	reader_drain(r, MIN_READ);
-	fake_set(f, 1, VALID);
-	for (size = 0; size < MIN_READ; size++)
-		KUNIT_EXPECT_EQ(test, reader_read(r, size), -EINVAL);
-	KUNIT_EXPECT_EQ(test, reader_read(r, MIN_READ), MIN_READ);
-	reader_drain(r, MIN_READ);
-}
-
-static void test_read_small_buffers(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	unsigned int i, j;
-	size_t size;
-
-	/* All sizes, patterns of valid HPTEs and patterns of changed ones. */
-	for (i = 0; i < ARRAY_SIZE(patterns); i++) {
-		for (size = MIN_READ; size <= 200; size++) {
-			struct reader *r;
-
-			fake_table(f, 67);
-			fake_fill(f, all, patterns[i]);
-			r = open_reader(f, 0, 0, 0);
-			reader_drain(r, size);
-			for (j = 0; j < ARRAY_SIZE(patterns); j++) {
-				unsigned int k = (i + j + size) %
-						 ARRAY_SIZE(patterns);
-
-				fake_fill(f, patterns[j], patterns[k]);
-				reader_drain(r, size);
-			}
-			close_reader(r);
-		}
-	}
-}
-
-static void test_read_as_many_as_fit(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	struct reader *r;
-	size_t n, size;
-
-	fake_table(f, 4096);
-	fake_set_range(f, 0, 4096, VALID);
-	r = open_reader(f, 0, 0, 0);
-	for (n = 1; n <= 12; n++) {
-		for (size = HEADER_SIZE + n * ENTRY_SIZE;
-		     size < HEADER_SIZE + (n + 1) * ENTRY_SIZE; size++) {
-			unsigned long index = r->pos;
-
-			KUNIT_EXPECT_EQ(test, reader_read(r, size),
-					HEADER_SIZE + n * ENTRY_SIZE);
-			expect_record(f, 0, index, n, 0);
-		}
-	}
-}
-
-static void test_read_split_valid(struct kunit *test)
-{
-	static const unsigned long counts[] = { 65534, 65535, 65536, 131071 };
-	struct fake *f = test->priv;
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(counts); i++) {
-		unsigned long n = counts[i];
-		struct reader *r;
-
-		fake_table(f, 132000);
-		fake_set_range(f, 0, n, VALID);
-		r = open_reader(f, 0, 0, 0);
-
-		/* Into buffers that end in the middle of an HPTE, too. */
-		KUNIT_EXPECT_GT(test, reader_read(r, 30 * ENTRY_SIZE + 7), 0L);
-		KUNIT_EXPECT_GT(test, reader_read(r, CHUNK + 9), 0L);
-		reader_drain(r, BUF_SIZE);
-		fake_set_range(f, 0, n, VALID);
-		reader_drain(r, BUF_SIZE);
-		fake_set_range(f, 0, n, INVALID);
-		reader_drain(r, BUF_SIZE);
-		close_reader(r);
-	}
-}
-
-static void test_read_split_invalid(struct kunit *test)
-{
-	static const unsigned long counts[] = { 65534, 65535, 65536, 131071 };
-	struct fake *f = test->priv;
-	unsigned int i, pass;
-
-	for (i = 0; i < ARRAY_SIZE(counts); i++) {
-		unsigned long n = counts[i];
-		struct reader *r;
-
-		fake_table(f, 132000);
-		fake_set_range(f, n, n + 3, VALID);
-		r = open_reader(f, 0, 0, 0);
-		for (pass = 0; pass < 2; pass++) {
-			unsigned long left, done = 0;
-			size_t at = 0;
-
-			KUNIT_EXPECT_GT(test, reader_read(r, CHUNK), 0L);
-			for (left = n; left; left -= done) {
-				done = min(left, 65535UL);
-				at = expect_record(f, at, n - left, 0, done);
-			}
-			expect_record(f, at, n, 3, min(132000 - n - 3, 65535));
-			reader_drain(r, CHUNK);
-
-			fake_set_range(f, 0, f->nr, INVALID);
-			fake_set_range(f, n, n + 3, VALID);
-		}
-
-		/* With room for one record at a time. */
-		reader_drain(r, MIN_READ);
-		close_reader(r);
-	}
-}
-
-static void test_read_split_both(struct kunit *test)
-{
-	static const unsigned long counts[] = { 65534, 65535, 65536, 131071 };
-	struct fake *f = test->priv;
-	unsigned int i;
-
-	/* The first HPTEs are valid, and then some are not. */
-	for (i = 0; i < ARRAY_SIZE(counts); i++) {
-		unsigned long n = counts[i];
-		struct reader *r;
-		size_t at;
-
-		fake_table(f, 132000);
-		fake_set_range(f, 0, 10, VALID);
-		fake_set_range(f, 10 + n, f->nr, VALID);
-		r = open_reader(f, 0, 0, 0);
-		KUNIT_EXPECT_GT(test, reader_read(r, 400), 0L);
-		at = expect_record(f, 0, 0, 10, min(n, 65535));
-		if (n > 65535)
-			at = expect_record(f, at, 10 + 65535, 0,
-					   min(n - 65535, 65535));
-		if (n > 2 * 65535)
-			at = expect_record(f, at, 10 + 2 * 65535, 0,
-					   n - 2 * 65535);
-		reader_drain(r, BUF_SIZE);
-		close_reader(r);
-	}
-}
-
-static void test_read_bolted(struct kunit *test)
-{
-	static const u64 before[] = {
-		INVALID, VALID, HPTE_V_BOLTED, BOLTED, BOLTED,
-	};
-	static const u64 after[] = {
-		BOLTED, HPTE_V_BOLTED, VALID, VALID, INVALID,
-	};
-	struct fake *f = test->priv;
-	struct reader *r;
-	unsigned long i;
-	size_t size;
-
-	for (size = MIN_READ; size <= 200; size += 11) {
-		fake_table(f, 200);
-		for (i = 0; i < f->nr; i++)
-			fake_set(f, i, before[(i ^ i / 7) % 5]);
-		r = open_reader(f, 0, KVM_GET_HTAB_BOLTED_ONLY, 0);
-		reader_drain(r, size);
-
-		/* What goes from one kind to the other. */
-		for (i = 0; i < f->nr; i += 3)
-			fake_set(f, i, after[i % 5]);
-		reader_drain(r, size);
-		close_reader(r);
-	}
-
-	fake_table(f, 200);
-	fake_set_range(f, 0, 100, VALID);
-	fake_set_range(f, 100, 103, BOLTED);
-	r = open_reader(f, 0, KVM_GET_HTAB_BOLTED_ONLY, 0);
-	KUNIT_EXPECT_EQ(test, reader_read(r, 400), 2 * HEADER_SIZE + 3 * ENTRY_SIZE);
-	expect_record(f, expect_record(f, 0, 0, 0, 100), 100, 3, 97);
-}
-
-static void test_read_start_index(struct kunit *test)
-{
-	static const u64 starts[] = {
-		0, 1, 63, 64, 65, 100, 127, 128, 198, 199, 200, 201, 4096,
-		U32_MAX, 1ULL << 32, (1ULL << 32) + 5, 1ULL << 63, U64_MAX,
-	};
-	struct fake *f = test->priv;
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(starts); i++) {
-		struct reader *r;
-
-		fake_table(f, 200);
-		fake_fill(f, all, uneven);
-		r = open_reader(f, 0, 0, starts[i]);
-		if (starts[i] < f->nr) {
-			ssize_t got = reader_read(r, BUF_SIZE);
-
-			KUNIT_ASSERT_GT(test, got, 0L);
-			KUNIT_EXPECT_EQ(test, *(u32 *)f->got, starts[i]);
-		} else {
-			/* Changes before the start are left to the next pass. */
-			fake_set(f, 5, VALID);
-			KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), 0);
-		}
-		reader_drain(r, 100);
-
-		/* What comes before the start comes when it changes. */
-		fake_set(f, 0, VALID);
-		fake_set(f, min(starts[i], f->nr) / 2, VALID);
-		fake_set(f, f->nr - 1, INVALID);
-		reader_drain(r, 100);
-		close_reader(r);
-
-		/* In small pieces, with a change on the way. */
-		r = open_reader(f, 0, 0, starts[i]);
-		reader_read(r, 60);
-		fake_set_range(f, 60, 70, VALID);
-		reader_drain(r, 60);
-
-		/* A reset begins there as well, and goes on with the rest. */
-		fake_table(f, 200);
-		fake_fill(f, all, runs);
-		if (starts[i] >= f->nr)
-			KUNIT_EXPECT_EQ(test, reader_read(r, 100), 0);
-		reader_drain(r, 100);
-		close_reader(r);
-	}
-}
-
-static void test_read_changes(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	struct reader *r;
-
-	fake_table(f, 3 * STRETCH);
-	fake_fill(f, all, uneven);
-	r = open_reader(f, 0, 0, 0);
-	reader_drain(r, BUF_SIZE);
-	KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), 0);
-
-	/* One, at either end and at those of a stretch. */
-	fake_set(f, 0, VALID);
-	KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), MIN_READ);
-	expect_record(f, 0, 0, 1, 0);
-	KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), 0);
-	fake_set(f, f->nr - 1, INVALID);
-	KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), HEADER_SIZE);
-	expect_record(f, 0, f->nr - 1, 0, 1);
-	KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), 0);
-	fake_set_range(f, STRETCH - 1, STRETCH + 1, VALID);
-	KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), HEADER_SIZE + 2 * ENTRY_SIZE);
-	expect_record(f, 0, STRETCH - 1, 2, 0);
-	KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), 0);
-
-	/* Several times the same. */
-	fake_set(f, 77, VALID);
-	fake_set(f, 77, INVALID);
-	fake_set(f, 77, VALID);
-	KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), MIN_READ);
-	KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), 0);
-
-	/* While the pass is elsewhere: before, at and after its place. */
-	fake_set(f, 1000, VALID);
-	fake_set(f, 2000, VALID);
-	fake_set(f, 2500, VALID);
-	fake_set(f, 3000, VALID);
-	KUNIT_EXPECT_EQ(test, reader_read(r, MIN_READ), MIN_READ);
-	KUNIT_EXPECT_EQ(test, reader_read(r, MIN_READ), MIN_READ);
-	expect_record(f, 0, 2000, 1, 0);
-	fake_set(f, 1500, VALID);
-	fake_set(f, 2500, INVALID);
-	fake_set(f, 2800, VALID);
-	KUNIT_EXPECT_EQ(test, reader_read(r, MIN_READ), HEADER_SIZE);
-	expect_record(f, 0, 2500, 0, 1);
-	KUNIT_EXPECT_EQ(test, reader_read(r, MIN_READ), MIN_READ);
-	expect_record(f, 0, 2800, 1, 0);
-	KUNIT_EXPECT_EQ(test, reader_read(r, MIN_READ), MIN_READ);
-	expect_record(f, 0, 3000, 1, 0);
-	KUNIT_EXPECT_EQ(test, reader_read(r, MIN_READ), MIN_READ);
-	expect_record(f, 0, 1500, 1, 0);
-	KUNIT_EXPECT_EQ(test, reader_read(r, MIN_READ), 0);
-	reader_compare(r);
-}
-
-static void test_read_end_of_pass(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	struct reader *r;
-
-	/* A pass that returns something ends the read, as full as it may be. */
-	fake_table(f, 3 * STRETCH);
-	fake_set_range(f, 10, 15, VALID);
-	r = open_reader(f, 0, 0, 0);
-	KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), 2 * HEADER_SIZE + 5 * ENTRY_SIZE);
-	fake_set(f, 3, VALID);
-	fake_set(f, 9000, VALID);
-	KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), 2 * MIN_READ);
-	KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), 0);
-	KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), 0);
-
-	/* The last one of a pass fits exactly, or with room for a header. */
-	fake_set(f, 5000, VALID);
-	fake_set(f, f->nr - 1, VALID);
-	KUNIT_EXPECT_EQ(test, reader_read(r, 2 * MIN_READ), 2 * MIN_READ);
-	fake_set(f, f->nr - 1, VALID);
-	KUNIT_EXPECT_EQ(test, reader_read(r, MIN_READ + 8), MIN_READ);
-	KUNIT_EXPECT_EQ(test, reader_read(r, MIN_READ), 0);
-	reader_compare(r);
-
-	/* What is left in the middle is found from any place. */
-	fake_set(f, 100, VALID);
-	fake_set(f, 5000, VALID);
-	KUNIT_EXPECT_EQ(test, reader_read(r, MIN_READ), MIN_READ);
-	fake_set(f, 50, INVALID);
-	KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), MIN_READ);
-	KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), HEADER_SIZE);
-	KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), 0);
-	reader_compare(r);
-}
-
-/* An interruption leaves a reader in the middle of a table. */
-static void test_read_goes_around(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	struct reader *r;
-	unsigned int i;
-
-	fake_table(f, 3 * STRETCH);
-	r = open_reader(f, 0, 0, 0);
-	reader_drain(r, BUF_SIZE);
-
-	for (i = 1; i < 3; i++) {
-		unsigned int pending;
-
-		/* Before that place, behind it, both or none. */
-		for (pending = 0; pending < 4; pending++) {
-			f->hook_err = -EINTR;
-			fake_arm(f, hook_fail, AT_HOLD, i);
-			r->stop = i * STRETCH;
-			r->stop_err = -ERESTARTSYS;
-			KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE),
-					-ERESTARTSYS);
-			f->hook = NULL;
-			r->stop = 0;
-
-			if (pending & 1)
-				fake_set(f, 100, VALID);
-			if (pending & 2)
-				fake_set(f, f->nr - 100, INVALID);
-			if (pending & 2)
-				KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE),
-						HEADER_SIZE);
-			if (pending & 1)
-				KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE),
-						MIN_READ);
-			KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), 0);
-			reader_compare(r);
-		}
-	}
-}
-
-static void test_read_several_readers(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	struct reader *a, *b, *c;
-
-	fake_table(f, 3 * STRETCH);
-	fake_fill(f, all, uneven);
-	a = open_reader(f, 0, 0, 0);
-	reader_drain(a, BUF_SIZE);
-
-	/* What changed before the second came is not taken from the first. */
-	fake_set(f, 10, VALID);
-	fake_set(f, 5000, VALID);
-	b = open_reader(f, 1, 0, 4000);
-	fake_set(f, 20, VALID);
-	fake_set(f, 6000, VALID);
-	reader_drain(b, BUF_SIZE);
-	KUNIT_EXPECT_FALSE(test, test_bit(10, b->known));
-	KUNIT_EXPECT_TRUE(test, test_bit(20, b->known));
-	KUNIT_EXPECT_EQ(test, reader_read(a, BUF_SIZE), 4 * MIN_READ);
-	KUNIT_EXPECT_EQ(test, reader_read(a, BUF_SIZE), 0);
-	reader_compare(a);
-
-	/* A third in its first pass, the others in the middle of a later one. */
-	c = open_reader(f, 2, KVM_GET_HTAB_BOLTED_ONLY, 0);
-	fake_set_range(f, 8000, 8100, VALID);
-	KUNIT_EXPECT_GT(test, reader_read(c, 1000), 0L);
-	KUNIT_EXPECT_GT(test, reader_read(a, 1000), 0L);
-	fake_set_range(f, 0, 10, BOLTED);
-	fake_set_range(f, 8050, 8060, INVALID);
-	KUNIT_EXPECT_GT(test, reader_read(b, 100), 0L);
-	KUNIT_EXPECT_GT(test, reader_read(c, 64), 0L);
-	reader_drain(a, 200);
-	reader_drain(b, 300);
-	reader_drain(c, 400);
-
-	/* One that goes takes nothing along. */
-	fake_set(f, 1, VALID);
-	fake_set(f, f->nr - 1, VALID);
-	KUNIT_EXPECT_EQ(test, reader_read(a, MIN_READ), MIN_READ);
-	close_reader(a);
-	KUNIT_EXPECT_EQ(test, reader_read(b, BUF_SIZE), 2 * MIN_READ);
-	reader_drain(c, BUF_SIZE);
-}
-
-/* The hardware has set R, which comes out only when the HPTE is read. */
-static void test_read_finds_more(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	struct reader *a, *b;
-
-	fake_table(f, 200);
-	fake_set_range(f, 0, f->nr, VALID);
-	a = open_reader(f, 0, 0, 0);
-	b = open_reader(f, 1, 0, 0);
-	reader_drain(a, BUF_SIZE);
-	reader_drain(b, BUF_SIZE);
-
-	fake_set_range(f, 50, 60, VALID);
-	reader_drain(a, BUF_SIZE);
-	__set_bit(55, f->touched);
-	KUNIT_EXPECT_EQ(test, reader_read(b, 400),
-			HEADER_SIZE + 10 * ENTRY_SIZE);
-
-	/* It is news to the other, and no longer to who found it. */
-	KUNIT_EXPECT_EQ(test, reader_read(b, 400), 0);
-	KUNIT_EXPECT_EQ(test, reader_read(a, 400), MIN_READ);
-	expect_record(f, 0, 55, 1, 0);
-	reader_drain(a, BUF_SIZE);
-	reader_compare(b);
-}
-
-/* More than one buffer of the kernel's, and several of the user's. */
-static void test_read_segments(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	struct kvec segments[8];
-	struct reader *r;
-	size_t split, size;
-	unsigned int i;
-	ssize_t got;
-
-	fake_table(f, 64);
-	r = open_reader(f, 0, 0, 0);
-	for (split = 0; split <= 160; split++) {
-		fake_fill(f, all, uneven);
-		segments[0].iov_base = f->got;
-		segments[0].iov_len = split;
-		segments[1].iov_base = f->got + split;
-		segments[1].iov_len = 160 - split;
-		got = read_segments(r->file, segments, 2, 160);
-		reader_check(r, got, 160, SIZE_MAX);
-		reader_drain(r, 200);
-	}
-	close_reader(r);
-
-	/* Together they must be large enough, not each. */
-	fake_table(f, 64);
-	fake_set_range(f, 0, 64, VALID);
-	r = open_reader(f, 0, 0, 0);
-	for (i = 0; i < 8; i++) {
-		segments[i].iov_base = f->got + 3 * i;
-		segments[i].iov_len = 3;
-	}
-	got = read_segments(r->file, segments, 7, 21);
-	reader_check(r, got, 21, SIZE_MAX);
-	KUNIT_EXPECT_EQ(test, got, -EINVAL);
-	got = read_segments(r->file, segments, 8, 24);
-	reader_check(r, got, 24, SIZE_MAX);
-	KUNIT_EXPECT_EQ(test, got, MIN_READ);
-	close_reader(r);
-
-	/* Long ones. */
-	fake_table(f, 20000);
-	fake_set_range(f, 0, 20000, VALID);
-	r = open_reader(f, 0, 0, 0);
-	for (i = 0, size = 0; i < 8; i++) {
-		segments[i].iov_base = f->got + size;
-		segments[i].iov_len = i * 9001;
-		size += i * 9001;
-	}
-	got = read_segments(r->file, segments, 8, size);
-	KUNIT_EXPECT_GT(test, got, (ssize_t)size - (ssize_t)MIN_READ);
-	reader_check(r, got, size, SIZE_MAX);
-	reader_drain(r, BUF_SIZE);
-}
-
-/* User memory that ends at the address returned, and none behind it. */
-static unsigned long user_memory(struct kunit *test, size_t size)
+/* User memory that ends at the address returned, and none behind it */
+static unsigned long user_memory(size_t size)
 {
 	unsigned long start, end;
 
 	size = PAGE_ALIGN(size);
-	start = kunit_vm_mmap(test, NULL, 0, size + PAGE_SIZE,
-			      PROT_READ | PROT_WRITE,
+	start = kunit_vm_mmap(f->test, NULL, 0, size + PAGE_SIZE, PROT_READ | PROT_WRITE,
 			      MAP_PRIVATE | MAP_ANONYMOUS, 0);
-	KUNIT_ASSERT_NE(test, start, 0UL);
-	KUNIT_ASSERT_FALSE(test, IS_ERR_VALUE(start));
+	KUNIT_ASSERT_FALSE(f->test, !start || IS_ERR_VALUE(start));
 	end = start + size;
-	KUNIT_ASSERT_EQ(test, vm_munmap(end, PAGE_SIZE), 0);
+	KUNIT_ASSERT_EQ(f->test, vm_munmap(end, PAGE_SIZE), 0);
 	return end;
 }
 
-static ssize_t user_read(struct file *file, unsigned long addr, size_t size)
+static void close_writer(void)
 {
-	struct iov_iter iter;
-
-	iov_iter_ubuf(&iter, ITER_DEST, (void __user *)addr, size);
-	return vfs_iter_read(file, &iter, NULL, 0);
-}
-
-/* Read to where only @reach bytes can be written. */
-static ssize_t reader_read_fault(struct reader *r, unsigned long end,
-				 size_t size, size_t reach)
-{
-	struct fake *f = r->f;
-	ssize_t got = user_read(r->file, end - reach, size);
-
-	KUNIT_ASSERT_LE(f->test, got, (ssize_t)min(size, reach));
-	if (got > 0)
-		KUNIT_ASSERT_EQ(f->test,
-				copy_from_user(f->got,
-					       (void __user *)(end - reach),
-					       got), 0);
-	reader_check(r, got, size, reach);
-	return got;
-}
-
-static void test_read_fault(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	unsigned long end = user_memory(test, CHUNK);
-	struct reader *r, *other;
-	unsigned int i;
-	size_t reach;
-
-	fake_table(f, 64);
-	r = open_reader(f, 0, 0, 0);
-	other = open_reader(f, 1, 0, 0);
-	reader_drain(other, BUF_SIZE);
-
-	/* Wherever it stops, the rest comes later, and to the other reader. */
-	for (i = 0; i < ARRAY_SIZE(patterns); i++) {
-		for (reach = 0; reach <= 300; reach++) {
-			fake_fill(f, all, patterns[i]);
-			reader_read_fault(r, end, 280, reach);
-			reader_read_fault(r, end, 280, reach / 2);
-			/* With changes to what was not returned, or was. */
-			fake_set_range(f, reach % 64, reach % 64 + 1, VALID);
-			reader_read_fault(r, end, 280, 100);
-			reader_drain(r, 280);
-			reader_drain(other, 280);
-		}
-	}
-
-	/* All of it, several times over. */
-	fake_fill(f, all, uneven);
-	for (i = 0; i < 3; i++)
-		KUNIT_EXPECT_EQ(test, reader_read_fault(r, end, 280, 7),
-				-EFAULT);
-	reader_drain(r, MIN_READ);
-}
-
-static void test_read_fault_in_first_pass(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	unsigned long end = user_memory(test, CHUNK);
-	size_t reach;
-
-	for (reach = 0; reach <= 200; reach += 5) {
-		struct reader *r;
-
-		fake_table(f, 100);
-		fake_fill(f, all, uneven);
-		r = open_reader(f, 0, 0, 13);
-		reader_read_fault(r, end, 200, reach);
-		reader_read_fault(r, end, 200, reach);
-		reader_drain(r, 77);
-		close_reader(r);
-	}
-}
-
-static void test_read_fault_far_in(struct kunit *test)
-{
-	static const size_t reaches[] = {
-		CHUNK - 17, CHUNK - 8, CHUNK - 1, CHUNK, CHUNK + 1, CHUNK + 8,
-		CHUNK + 24, 2 * CHUNK - 16, 2 * CHUNK - 1, 2 * CHUNK + 1000,
-	};
-	struct fake *f = test->priv;
-	unsigned long end = user_memory(test, 4 * CHUNK);
-	struct reader *r;
-	unsigned int i;
-
-	fake_table(f, 4 * STRETCH);
-	r = open_reader(f, 0, 0, 0);
-	for (i = 0; i < ARRAY_SIZE(reaches); i++) {
-		fake_set_range(f, 0, f->nr, VALID);
-		reader_read_fault(r, end, 4 * CHUNK, reaches[i]);
-		reader_drain(r, BUF_SIZE);
-
-		/* Records of all lengths, and gaps between them. */
-		fake_fill(f, runs, uneven);
-		reader_read_fault(r, end, 4 * CHUNK, reaches[i]);
-		fake_set(f, 1, INVALID);
-		reader_drain(r, BUF_SIZE);
-	}
-}
-
-/* Interrupt reads after each stretch of the table, in four passes. */
-static void read_interrupted(struct fake *f, struct reader *r, bool by_signal,
-			     int err)
-{
-	static bool (*const pending[])(unsigned long i) = {
-		NULL, all, single, runs,
-	};
-	unsigned int i, stretch;
-
-	for (i = 0; i < ARRAY_SIZE(pending); i++) {
-		for (stretch = 0; stretch < r->nr / STRETCH; stretch++) {
-			ssize_t got;
-
-			if (pending[i])
-				fake_fill(f, pending[i], none);
-			if (by_signal) {
-				fake_arm(f, hook_signal, AT_RELEASE, 0);
-			} else {
-				f->hook_err = err;
-				fake_arm(f, hook_fail, AT_HOLD, 1);
-			}
-			r->stop = round_down(r->pos, STRETCH) + STRETCH;
-			r->stop_err = err == -EINTR ? -ERESTARTSYS : err;
-			got = kernel_read(r->file, f->got, BUF_SIZE, NULL);
-			f->hook = NULL;
-			flush_signals(current);
-			reader_check(r, got, BUF_SIZE, SIZE_MAX);
-			r->stop = 0;
-		}
-		reader_drain(r, BUF_SIZE);
-	}
-}
-
-static void test_read_interrupted(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	struct reader *r;
-
-	fake_table(f, 3 * STRETCH);
-	r = open_reader(f, 0, 0, 0);
-	read_interrupted(f, r, false, -EINTR);
-	close_reader(r);
-
-	fake_table(f, 3 * STRETCH);
-	r = open_reader(f, 0, 0, 0);
-	read_interrupted(f, r, false, -EBUSY);
-	close_reader(r);
-
-	allow_signal(SIGUSR1);
-	fake_table(f, 3 * STRETCH);
-	r = open_reader(f, 0, 0, 0);
-	read_interrupted(f, r, true, -EINTR);
-}
-
-/* What a test leaves to a hook to do once. */
-static int hook_reset(struct fake *f, enum call at, unsigned long index)
-{
-	if (hook_due(f, at)) {
-		f->hook = NULL;
-		fake_table(f, f->nr);
-		fake_fill(f, all, runs);
-	}
-	return 0;
-}
-
-static int hook_replace(struct fake *f, enum call at, unsigned long index)
-{
-	if (hook_due(f, at)) {
-		f->hook = NULL;
-		fake_table(f, f->nr * 2);
-		fake_fill(f, all, runs);
-	}
-	return 0;
-}
-
-static int hook_give_up(struct fake *f, enum call at, unsigned long index)
-{
-	if (hook_due(f, at)) {
-		f->hook = NULL;
-		fake_table(f, 0);
-	}
-	return 0;
-}
-
-static void test_read_reset(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	struct reader *r, *other;
-	unsigned int i;
-
-	fake_table(f, 3 * STRETCH);
-	fake_fill(f, all, uneven);
-	r = open_reader(f, 0, 0, 0);
-	other = open_reader(f, 1, 0, 5000);
-
-	/* In the first pass, at its end, and later. */
-	for (i = 0; i < 4; i++) {
-		if (i)
-			reader_read(r, 1000);
-		if (i == 2)
-			reader_drain(r, BUF_SIZE);
-		if (i == 3) {
-			fake_set_range(f, 100, 200, VALID);
-			reader_read(r, 100);
-		}
-		fake_table(f, 3 * STRETCH);
-		if (i & 1)
-			fake_fill(f, single, all);
-		reader_read(r, 100);
-		fake_set(f, 1, VALID);
-		fake_set(f, f->nr - 1, VALID);
-		reader_drain(r, BUF_SIZE);
-	}
-	reader_drain(other, 999);
-}
-
-static void test_read_reset_under_way(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	unsigned int after, start;
-
-	/* Between two stretches: what was gathered is of the old table. */
-	for (start = 0; start < 2; start++) {
-		struct reader *r;
-
-		for (after = 0; after < 3 - start; after++) {
-			fake_table(f, 3 * STRETCH);
-			r = open_reader(f, 0, 0, start * 5000);
-			fake_arm(f, hook_reset, AT_HOLD, after);
-			reader_read(r, BUF_SIZE);
-			KUNIT_EXPECT_NULL(test, f->hook);
-			reader_drain(r, BUF_SIZE);
-			close_reader(r);
-		}
-
-		/* In a later pass, even where that has just been. */
-		fake_table(f, 3 * STRETCH);
-		r = open_reader(f, 0, 0, start * 5000);
-		for (after = 0; after < 3; after++) {
-			reader_drain(r, BUF_SIZE);
-			fake_set(f, 10, VALID);
-			fake_set_range(f, 4990, 5000, VALID);
-			fake_arm(f, hook_reset, AT_HOLD, after);
-			reader_read(r, BUF_SIZE);
-			KUNIT_EXPECT_NULL(test, f->hook);
-			reader_drain(r, BUF_SIZE);
-		}
-		close_reader(r);
-	}
-}
-
-/* A reset that comes when the records are made, but not yet with the user. */
-static void test_read_reset_before_copy(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	unsigned long end = user_memory(test, CHUNK);
-	struct reader *r;
-	ssize_t got;
-
-	fake_table(f, 1000);
-	fake_set_range(f, 0, 1000, VALID);
-	r = open_reader(f, 0, 0, 0);
-
-	fake_arm(f, hook_reset, AT_RELEASE, 0);
-	got = kernel_read(r->file, f->got, 100, NULL);
-	KUNIT_EXPECT_NULL(test, f->hook);
-	KUNIT_EXPECT_EQ(test, got, HEADER_SIZE + 5 * ENTRY_SIZE);
-	expect_record(f, 0, 0, 5, 0);
-	reader_replay(r, f->got, got);
-	reader_drain(r, 100);
-
-	/* And fail to get there. */
-	fake_fill(f, uneven, all);
-	fake_arm(f, hook_reset, AT_RELEASE, 0);
-	got = user_read(r->file, end - 30, 100);
-	KUNIT_EXPECT_NULL(test, f->hook);
-	KUNIT_ASSERT_EQ(test, got, MIN_READ);
-	KUNIT_ASSERT_EQ(test, copy_from_user(f->got, (void __user *)(end - 30), got), 0);
-	reader_replay(r, f->got, got);
-	reader_drain(r, 100);
-}
-
-static void test_read_stale(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	struct reader *a, *b;
-	unsigned int i;
-
-	/* A small table, and one whose last HPTE is far from the bitmap's end. */
-	fake_table(f, 64);
-	a = open_reader(f, 0, 0, 0);
-	fake_table(f, 1 << 20);
-	b = open_reader(f, 1, 0, f->nr - 100);
-	for (i = 0; i < 2; i++) {
-		fake_set(f, f->nr - 1, VALID);
-		reader_drain(b, BUF_SIZE);
-		KUNIT_EXPECT_EQ(test, kernel_read(a->file, f->got, 100, NULL),
-				-ESTALE);
-	}
-	KUNIT_EXPECT_EQ(test, kernel_read(a->file, f->got, 23, NULL), -EINVAL);
-
-	/* It stays so when a table of its size comes back. */
-	fake_table(f, 64);
-	KUNIT_EXPECT_EQ(test, kernel_read(a->file, f->got, 100, NULL), -ESTALE);
-	KUNIT_EXPECT_EQ(test, kernel_read(b->file, f->got, 100, NULL), -ESTALE);
-	close_reader(a);
-	a = open_reader(f, 0, 0, 0);
-	reader_drain(a, 100);
-	KUNIT_EXPECT_EQ(test, kernel_read(b->file, f->got, 100, NULL), -ESTALE);
-
-	/* A reset in between makes no difference. */
-	fake_table(f, 64);
-	fake_table(f, 128);
-	fake_table(f, 128);
-	KUNIT_EXPECT_EQ(test, kernel_read(a->file, f->got, 100, NULL), -ESTALE);
-}
-
-static void test_read_stale_under_way(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	unsigned long end = user_memory(test, CHUNK);
-	unsigned int after;
-	size_t reach;
-
-	for (after = 0; after < 3; after++) {
-		struct reader *r;
-
-		fake_table(f, 3 * STRETCH);
-		r = open_reader(f, 0, 0, 0);
-		fake_arm(f, hook_replace, AT_HOLD, after);
-		KUNIT_EXPECT_EQ(test, kernel_read(r->file, f->got, 100, NULL),
-				-ESTALE);
-		KUNIT_EXPECT_NULL(test, f->hook);
-		KUNIT_EXPECT_EQ(test, kernel_read(r->file, f->got, 100, NULL),
-				-ESTALE);
-		close_reader(r);
-
-		/* There is none any more. */
-		fake_table(f, 3 * STRETCH);
-		r = open_reader(f, 0, 0, 0);
-		fake_arm(f, hook_give_up, AT_HOLD, after);
-		KUNIT_EXPECT_EQ(test, kernel_read(r->file, f->got, 100, NULL),
-				0);
-		KUNIT_EXPECT_NULL(test, f->hook);
-		KUNIT_EXPECT_EQ(test, kernel_read(r->file, f->got, 100, NULL),
-				0);
-		close_reader(r);
-
-		/* What is with the user by then is returned first. */
-		fake_table(f, 3 * STRETCH);
-		fake_set_range(f, 0, f->nr, VALID);
-		r = open_reader(f, 0, 0, 0);
-		fake_arm(f, hook_replace, AT_HOLD, 1 + after);
-		KUNIT_EXPECT_EQ(test,
-				kernel_read(r->file, f->got, BUF_SIZE, NULL),
-				(after + 1) * (CHUNK - 8));
-		KUNIT_EXPECT_NULL(test, f->hook);
-		KUNIT_EXPECT_EQ(test, kernel_read(r->file, f->got, 100, NULL),
-				-ESTALE);
-		close_reader(r);
-	}
-
-	/* What comes too late for the copy, whether that fails or not. */
-	for (reach = 0; reach <= 100; reach += 20) {
-		struct reader *r;
-
-		fake_table(f, 64);
-		fake_set_range(f, 0, f->nr, VALID);
-		r = open_reader(f, 0, 0, 0);
-		fake_arm(f, hook_replace, AT_RELEASE, 0);
-		KUNIT_EXPECT_EQ(test, user_read(r->file, end - reach, 100),
-				reach >= 88 ? 88 : -EFAULT);
-		KUNIT_EXPECT_NULL(test, f->hook);
-		KUNIT_EXPECT_EQ(test, kernel_read(r->file, f->got, 100, NULL),
-				-ESTALE);
-		close_reader(r);
-	}
-}
-
-static void test_read_no_table(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	struct reader *r, *late;
-
-	/* No table has been there yet. */
-	r = open_reader(f, 0, 0, 0);
-	KUNIT_EXPECT_EQ(test, kernel_read(r->file, f->got, 100, NULL), 0);
-	KUNIT_EXPECT_EQ(test, kernel_read(r->file, f->got, 23, NULL), -EINVAL);
-	late = open_reader(f, 1, 0, 30);
-
-	/* The first that comes is read, by one at once, by the other later. */
-	fake_table(f, 64);
-	fake_fill(f, all, uneven);
-	reader_start(r);
-	reader_drain(r, 100);
-	fake_set(f, 10, VALID);
-	reader_drain(r, 100);
-
-	/* It goes: nothing to be read. */
-	fake_table(f, 0);
-	KUNIT_EXPECT_EQ(test, kernel_read(r->file, f->got, 100, NULL), 0);
-	KUNIT_EXPECT_EQ(test, kernel_read(late->file, f->got, 100, NULL), 0);
-
-	/* Another of its size is not the same. */
-	fake_table(f, 64);
-	fake_fill(f, all, runs);
-	KUNIT_EXPECT_EQ(test, kernel_read(r->file, f->got, 100, NULL), -ESTALE);
-	reader_start(late);
-	reader_drain(late, 100);
-
-	/* One that has read in between knows as much. */
-	fake_table(f, 0);
-	KUNIT_EXPECT_EQ(test, kernel_read(late->file, f->got, 100, NULL), 0);
-	fake_table(f, 64);
-	KUNIT_EXPECT_EQ(test, kernel_read(late->file, f->got, 100, NULL),
-			-ESTALE);
-}
-
-/* Something changes at every turn, near what is being looked at. */
-static int hook_change(struct fake *f, enum call at, unsigned long index)
-{
-	u32 x = prandom_u32_state(&f->rnd);
-	unsigned long i;
-
-	/* Not without end, or a reader might wait for two that agree. */
-	if (at == AT_PUT || !f->hook_after)
-		return 0;
-	f->hook_after--;
-	i = min(index + x % 5, f->nr - 1);
-	if (x & BIT(20))
-		i = x % f->nr;
-	fake_set(f, i, x & BIT(21) ? VALID : INVALID);
-	if (x & BIT(22))
-		__set_bit(i, f->touched);
-	return 0;
-}
-
-static void test_read_changes_under_way(struct kunit *test)
-{
-	static const size_t sizes[] = { 24, 25, 32, 40, 47, 64, 100, 200, 4096 };
-	struct fake *f = test->priv;
-	unsigned int i, j;
-
-	prandom_seed_state(&f->rnd, 1);
-	for (i = 0; i < ARRAY_SIZE(patterns); i++) {
-		for (j = 0; j < ARRAY_SIZE(sizes); j++) {
-			struct reader *r, *other;
-
-			fake_table(f, 80);
-			fake_fill(f, all, patterns[i]);
-			r = open_reader(f, 0, 0, 0);
-			other = open_reader(f, 1, 0, 0);
-			fake_arm(f, hook_change, AT_HOLD, 300);
-			reader_drain_any(r, sizes[j]);
-			fake_arm(f, hook_change, AT_HOLD, 300);
-			reader_drain_any(other, sizes[j]);
-			reader_drain(r, sizes[j]);
-			fake_fill(f, patterns[i], uneven);
-			fake_arm(f, hook_change, AT_HOLD, 300);
-			reader_drain_any(r, sizes[j]);
-			reader_drain(other, sizes[j]);
-			close_reader(r);
-			close_reader(other);
-		}
-	}
-}
-
-static void test_read_at_random(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	unsigned long end = user_memory(test, CHUNK);
-	unsigned int i;
-
-	prandom_seed_state(&f->rnd, 2);
-	fake_table(f, 2 * STRETCH + 1000);
-	fake_fill(f, all, uneven);
-	open_reader(f, 0, 0, 0);
-	open_reader(f, 1, 0, 6000);
-	open_reader(f, 2, KVM_GET_HTAB_BOLTED_ONLY, 64);
-
-	for (i = 0; i < 4000; i++) {
-		u32 x = prandom_u32_state(&f->rnd);
-		struct reader *r = &f->readers[x % MAX_READERS];
-		unsigned long first = (x >> 4) % f->nr;
-		size_t size;
-
-		switch (prandom_u32_state(&f->rnd) % 16) {
-		case 0 ... 4:
-			fake_set(f, first, x & BIT(30) ? BOLTED : INVALID);
-			break;
-		case 5:
-			size = x % 200;
-			fake_set_range(f, first, min(first + size, f->nr),
-				       x & BIT(30) ? VALID : BOLTED);
-			break;
-		case 6 ... 12:
-			size = MIN_READ + (x >> 8) % 300;
-			reader_read(r, size);
-			break;
-		case 13:
-			size = MIN_READ + (x >> 8) % 20000;
-			reader_read(r, size);
-			break;
-		case 14:
-			size = MIN_READ + (x >> 8) % 500;
-			reader_read_fault(r, end, size, x % size);
-			break;
-		case 15:
-			if (x % 64)
-				break;
-			fake_table(f, f->nr);
-			fake_fill(f, all, runs);
-			break;
-		}
-	}
-	for (i = 0; i < MAX_READERS; i++)
-		reader_drain(&f->readers[i], 500);
-}
-
-/* -------------------------------------------------------------- writing */
-
-static void open_writer(struct fake *f)
-{
-	f->writer = fake_open(f, KVM_GET_HTAB_WRITE, 0);
-	if (IS_ERR(f->writer)) {
-		int err = PTR_ERR(f->writer);
-
-		f->writer = NULL;
-		KUNIT_FAIL_AND_ABORT(f->test, "opened for writing: %d", err);
-	}
-}
-
-static void close_writer(struct fake *f)
-{
-	if (f->writer)
+	if (!IS_ERR_OR_NULL(f->writer))
 		__fput_sync(f->writer);
 	f->writer = NULL;
 }
 
-/* Add a record to the stream in f->want, which gets @len bytes by that. */
-static size_t add_record(struct fake *f, size_t len, u32 index, u16 n_valid,
-			 u16 n_invalid)
+static void open_writer(void)
 {
-	struct kvm_get_htab_header *rec = f->want + len;
+	close_writer();
+	f->stream = 0;
+	f->writer = fake_open(KVM_GET_HTAB_WRITE, 0);
+	KUNIT_ASSERT_FALSE(f->test, IS_ERR(f->writer));
+}
+
+/* Add a record to the stream; returns the bytes that there are now. */
+static size_t add_record(u32 index, u16 n_valid, u16 n_invalid)
+{
+	struct kvm_get_htab_header *rec = (void *)f->want + f->stream;
 	struct kvm_hpt_entry *hptes = (void *)(rec + 1);
 	unsigned int i;
 
-	rec->index = index;
-	rec->n_valid = n_valid;
-	rec->n_invalid = n_invalid;
+	*rec = (struct kvm_get_htab_header){ index, n_valid, n_invalid };
 	for (i = 0; i < n_valid; i++)
-		hptes[i] = fake_new_hpte(f, VALID);
-	return len + record_size(rec);
+		hptes[i] = fake_new_hpte('v');
+	f->stream += record_size(rec);
+	return f->stream;
+}
+
+/* An entry of the stream, in the last record so many from the end, becomes bad. */
+static void spoil_record(unsigned int back)
+{
+	struct kvm_hpt_entry *hptes = (void *)f->want + f->stream;
+
+	hptes[-1 - (int)back].v &= ~cpu_to_be64(HPTE_V_VALID);
 }
 
 /*
  * What a write of @len bytes has to return, and to make of the table, one HPTE
- * after the other.
+ * after the other; no more than @records of them, if that comes first.
  */
-static ssize_t model_write(struct fake *f, const void *buf, size_t len)
+static ssize_t model_write(size_t len, unsigned int records)
 {
 	size_t done = 0;
 
 	memcpy(f->wanted, f->hptes, f->nr * ENTRY_SIZE);
-	while (done < len) {
-		const struct kvm_get_htab_header *rec = buf + done;
+	while (done < len && records--) {
+		const struct kvm_get_htab_header *rec = (const void *)f->want + done;
 		const struct kvm_hpt_entry *hptes = (const void *)(rec + 1);
-		unsigned int i;
-		u64 index;
+		u64 index = rec->index, i;
 
-		if (len - done < HEADER_SIZE || len - done < record_size(rec))
-			goto bad;
-		index = rec->index;
-		if (index >= f->nr || index + rec->n_valid > f->nr ||
-		    index + rec->n_valid + rec->n_invalid > f->nr)
-			goto bad;
+		if (len - done < HEADER_SIZE || len - done < record_size(rec) ||
+		    index >= f->nr || index + rec->n_valid + rec->n_invalid > f->nr)
+			return done ?: -EINVAL;
 		for (i = 0; i < rec->n_valid; i++)
-			if (!(be64_to_cpu(hptes[i].v) & HPTE_V_VALID))
-				goto bad;
-
+			if (!(hptes[i].v & cpu_to_be64(HPTE_V_VALID)))
+				return done ?: -EINVAL;
 		for (i = 0; i < rec->n_valid; i++)
 			f->wanted[index++] = hptes[i];
-		for (i = 0; i < rec->n_invalid; i++)
-			f->wanted[index++] = (struct kvm_hpt_entry){};
+		memset(&f->wanted[index], 0, rec->n_invalid * ENTRY_SIZE);
 		done += record_size(rec);
 	}
 	return done;
-bad:
-	return done ?: -EINVAL;
 }
 
-/* A write has returned @got: it must be what the model says, as the table is. */
-static void writer_check(struct fake *f, ssize_t got, ssize_t want)
+/*
+ * Write @len bytes of the stream, which then is empty: no more than @records of
+ * them can be applied, and then @err comes.  Or write all of it, but only @len
+ * bytes are there, in user memory, before @end.
+ */
+static ssize_t writer_write(size_t len, unsigned int records, int err, unsigned long end)
 {
+	ssize_t want = f->nr ? model_write(len, records) : 0, got;
+	void __user *from = (void __user *)(end - len);
+	struct kvec segments[3];
+	struct iov_iter iter = in_segments(segments, f->want, len, ITER_SOURCE);
+
+	if (end) {
+		KUNIT_ASSERT_EQ(f->test, copy_to_user(from, f->want, len), 0);
+		iov_iter_ubuf(&iter, ITER_SOURCE, from, f->stream);
+		want = want == -EINVAL ? 0 : want;
+	}
+	got = vfs_iter_write(f->writer, &iter, NULL, 0);
 	KUNIT_ASSERT_STREQ(f->test, f->misuse ?: "", "");
-	KUNIT_ASSERT_EQ(f->test, got, want);
+	KUNIT_ASSERT_EQ(f->test, got, want ?: err);
 	KUNIT_ASSERT_EQ(f->test, memcmp(f->hptes, f->wanted, f->nr * ENTRY_SIZE), 0);
-}
-
-/* Write the first @len bytes of the stream in f->want. */
-static ssize_t writer_write(struct fake *f, size_t len)
-{
-	ssize_t want = model_write(f, f->want, len);
-	ssize_t got = kernel_write(f->writer, f->want, len, NULL);
-
-	writer_check(f, got, want);
+	f->stream = 0;
 	return got;
 }
 
-static ssize_t write_segments(struct file *file, const struct kvec *segments,
-			      unsigned int n, size_t size)
-{
-	struct iov_iter iter;
+enum op {
+	END, STEPS_, TABLE_, SET_, R_IN_, LOCK_, ARM_, NOMEM_, OPEN_, CLOSE_, GET_, ALL_OF_,
+	FAULT_, DRAIN_, WRITER_, RECORD_, SPOIL_, ECHO_, APPLY_, INFO_, STAT_,
+};
 
-	iov_iter_kvec(&iter, ITER_SOURCE, segments, n, size);
-	return vfs_iter_write(file, &iter, NULL, 0);
+struct step {
+	enum op op;
+	long a, b, c, d, e;
+	const char *s;
+	const struct step *steps;
+};
+
+#define ANY		LONG_MAX
+#define ONE		MIN_READ	/* as much as one HPTE takes */
+#define SCRIPT(name, ...) { STEPS_, .s = name, .steps = (const struct step[]) { __VA_ARGS__, {} } }
+#define STEPS(...)	SCRIPT(NULL, __VA_ARGS__)
+/* A new table, of 0 HPTEs for none; a reset if it has as many as the last one */
+#define TABLE(nr)	{ TABLE_, nr }
+#define FILLED(nr, pattern) { TABLE_, nr, .s = pattern }
+/* Change HPTEs, see fake_set(); have the hardware change one; somebody locks one */
+#define SET(first, n, pattern) { SET_, first, n, .s = pattern }
+#define R_IN(index)	{ R_IN_, index }
+#define LOCK(index, pattern) { LOCK_, index, .s = pattern }
+/* Something is to happen at a call behind so many; no memory for bitmaps (1) */
+#define ARM(at, after, act, arg) { ARM_, at, after, act, arg }
+#define NOMEM(none)	{ NOMEM_, none }
+/* Open a reader, and perhaps read all */
+#define OPEN(r, start)	{ OPEN_, r, start }
+#define READER(r)	{ OPEN_, r, 0, ALL }
+#define CLOSE(r)	{ CLOSE_, r }
+/* A read gets so many HPTEs or an errno; a large one, and none is left; not all arrive */
+#define GET(r, size, want) { GET_, r, size, want }
+#define ALL_OF(r, want)	{ ALL_OF_, r, ALL, want }
+#define FAULT(r, size, reach, want) { FAULT_, r, size, want, reach }
+/* Reads until none is left */
+#define DRAIN(r, size)	{ DRAIN_, r, size }
+#define REST(r)		{ DRAIN_, r, ALL }
+/* Open a writer; add to the stream; of which so many are applied, then an errno comes */
+#define WRITER		{ WRITER_ }
+#define RECORD(index, v, i) { RECORD_, index, v, i }
+#define SPOIL		{ SPOIL_ }
+#define ECHO		{ ECHO_ }	/* what was read last */
+#define APPLY(n, err)	{ APPLY_, n, err }
+/* What is seen from outside, -1 being the writer */
+#define INFO(r, table, order, pass, position, pending) \
+	{ INFO_, r, order, pass, position, pending, table }
+#define INFO_WRITER(table, order, entries, invalid, bytes) \
+	{ INFO_, -1, order, entries, invalid, bytes, table }
+#define STAT(read, written, harvested) { STAT_, read, written, harvested }
+
+static unsigned long *no_pending(unsigned long nr)
+{
+	return NULL;
 }
 
-static void test_write_mixed(struct kunit *test)
+static void play_no_memory(bool none)
 {
-	struct fake *f = test->priv;
-	struct reader *r;
-	unsigned int v, i;
-	size_t len;
+	f->no_memory = true;
+	if (none)
+		kunit_activate_static_stub(f->test, kvmppc_hpt_alloc_pending, no_pending);
+	else
+		kunit_deactivate_static_stub(f->test, kvmppc_hpt_alloc_pending);
+}
 
-	fake_table(f, 64);
-	fake_fill(f, all, alternating);
-	open_writer(f);
-	KUNIT_EXPECT_EQ(test, writer_write(f, 0), 0);
+static void play_open(const struct step *s)
+{
+	struct reader *r = open_reader(s->a, 0, s->b);
 
-	/* Over what is valid and what is not, alone and in a row. */
-	for (v = 0; v < 5; v++) {
-		for (i = 0; i < 5; i++) {
-			len = add_record(f, 0, 20 + v, v, i);
-			KUNIT_EXPECT_EQ(test, writer_write(f, len), len);
-		}
+	if (s->c)
+		reader_drain(r, s->c);
+}
+
+static void expect(long got, long want)
+{
+	KUNIT_ASSERT_EQ(f->test, got, want == ANY ? max(got, 0L) : want);
+}
+
+static void play_info(const struct step *s)
+{
+	struct info is = fdinfo(s->a < 0 ? f->writer : f->readers[s->a].file);
+
+	KUNIT_ASSERT_STREQ(f->test, is.table, s->s);
+	expect(is.order, s->b);
+	expect(s->a < 0 ? is.entries : is.pass, s->c);
+	expect(s->a < 0 ? is.invalid : is.position, s->d);
+	expect(s->a < 0 ? is.bytes : is.pending, s->e);
+}
+
+static void play_stat(const struct step *s)
+{
+	expect(atomic64_read(&f->kvm.stat.hpt_entries_read), s->a);
+	expect(f->kvm.stat.hpt_entries_written, s->b);
+	expect(f->kvm.stat.hpt_changes_harvested, s->c);
+}
+
+static void play_read(struct reader *r, const struct step *s)
+{
+	ssize_t got;
+
+	/* It meets a table. */
+	if (f->nr && !strcmp(fdinfo(r->file).table, "none"))
+		reader_start(r, r->start);
+	got = reader_read(r, s->b, s->op == FAULT_ ? user_memory(s->b) - s->d : 0);
+	expect(got < 0 ? got : r->last, s->c);
+	if (s->op == ALL_OF_)
+		expect(reader_read(r, s->b, 0), 0);
+}
+
+static void play(const struct step *s)
+{
+	struct reader *r = &f->readers[s->a % MAX_READERS];
+
+	f->step++;	/* shown if it fails */
+	switch (s->op) {
+	case TABLE_:	return fake_table(s->a, s->s);
+	case SET_:	return fake_set(s->a, s->b, s->s);
+	case R_IN_:	return fake_touch(s->a);
+	case LOCK_:	return fake_lock(s->a, s->s);
+	case ARM_:	return fake_arm(s->a, s->b, s->c, s->d);
+	case NOMEM_:	return play_no_memory(s->a);
+	case OPEN_:	return play_open(s);
+	case CLOSE_:	return close_reader(r);
+	case GET_:
+	case ALL_OF_:
+	case FAULT_:	return play_read(r, s);
+	case DRAIN_:	return reader_drain(r, s->b);
+	case WRITER_:	return open_writer();
+	case RECORD_:	return (void)add_record(s->a, s->b, s->c);
+	case SPOIL_:	return spoil_record(0);
+	case ECHO_:	return (void)memcpy(f->want, f->got, f->stream = f->len);
+	case APPLY_:	return (void)writer_write(f->stream, s->a, s->b, 0);
+	case INFO_:	return play_info(s);
+	case STAT_:	return play_stat(s);
+	default:
+		for (s = s->steps; s->op; s++)
+			play(s);
 	}
-	len = 0;
-	for (v = 0; v < 5; v++)
-		for (i = 0; i < 5; i++)
-			len = add_record(f, len, 10 * v + i, v, i);
-	KUNIT_EXPECT_EQ(test, writer_write(f, len), len);
-
-	/* The whole table, and the ends of it. */
-	len = add_record(f, 0, 0, 40, 24);
-	KUNIT_EXPECT_EQ(test, writer_write(f, len), len);
-	len = add_record(f, 0, 63, 1, 0);
-	len = add_record(f, len, 0, 0, 1);
-	KUNIT_EXPECT_EQ(test, writer_write(f, len), len);
-
-	/* Readers get it. */
-	r = open_reader(f, 0, 0, 0);
-	reader_drain(r, BUF_SIZE);
-	len = add_record(f, 0, 30, 3, 2);
-	KUNIT_EXPECT_EQ(test, writer_write(f, len), len);
-	KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), len);
-	expect_record(f, 0, 30, 3, 2);
-	reader_drain(r, BUF_SIZE);
 }
 
-static void test_write_what_was_read(struct kunit *test)
+static void test_script(struct kunit *test)
 {
-	struct fake *f = test->priv;
+	play(test->param_value);
+}
+
+#define SPARSE "v.................................................................."
+
+/* Wherever it fails, the rest comes later. */
+#define FAR(reach) STEPS(SET(0, 40000, "vvvaz...vaaz..v."), FAULT(0, SZ_256K, reach, ANY), \
+			 SET(1, 1, "i"), REST(0))
+
+/* As many as fit, and one byte too few for more */
+#define FIT(n)	STEPS(GET(0, 8 + 16 * (n), n), GET(0, 15 + 16 * (n), n), GET(0, 23 + 16 * (n), n))
+/* More of the same than a record can tell of, and a little before and behind it */
+#define LONG_RUN(n, is) SCRIPT(#n " times " is, FILLED(132096, "vvvvvvvvvi"), \
+			       SET(10, n, is), OPEN(0, 0), GET(0, 487, ANY), \
+			       GET(0, SZ_64K + 9, ANY), REST(0), SET(8, n, is), REST(0))
+/* What changes before the start comes next, also on the way; then there is a reset. */
+#define START(start, n) SCRIPT("from " #start " on", FILLED(192, "vvaizvi"), \
+				OPEN(0, start), SET((191 - (n)) & 191, 1, "v"), \
+				GET(0, ALL, n), ALL_OF(0, (n) < 192), SET(0, 1, "v"), \
+				SET((192 - (n)) / 2, 1, "v"), SET(191, 1, "i"), \
+				DRAIN(0, 100), CLOSE(0), OPEN(0, start), GET(0, 60, ANY), \
+				SET(60, 10, "v"), DRAIN(0, 60), FILLED(192, "av"), \
+				DRAIN(0, 100))
+
+static const struct step reading[] = {
+	SCRIPT("as many as fit", FILLED(4096, "v"), OPEN(0, 0), FIT(1), FIT(2), FIT(3), FIT(4),
+	       FIT(5), FIT(63), FIT(64), FIT(65), FIT(129)),
+	LONG_RUN(65535, "v"), LONG_RUN(65536, "a"), LONG_RUN(131071, "v"), LONG_RUN(65535, "z"),
+	LONG_RUN(65536, "i"), LONG_RUN(131071, "z"), START(0, 192), START(1, 191), START(63, 129),
+	START(64, 128), START(65, 127), START(190, 2), START(191, 1), START(192, 0), START(193, 0),
+	START(4096, 0), START(U32_MAX, 0), START(BIT(32), 0), START(BIT(32) + 5, 0),
+	START(BIT(63), 0), START(U64_MAX, 0),
+	SCRIPT("buffer too small", TABLE(64), SET(3, 2, "v"), OPEN(0, 0), GET(0, 23, -EINVAL),
+	       DRAIN(0, ONE), SET(1, 1, "v"), GET(0, 23, -EINVAL), GET(0, ONE, 1), DRAIN(0, ONE)),
+	SCRIPT("one change", FILLED(49152, "vivvaiz"), READER(0), GET(0, ALL, 0), SET(0, 1, "v"),
+	       ALL_OF(0, 1), SET(49151, 1, "i"), ALL_OF(0, 1), SET(63, 2, "v"), ALL_OF(0, 2),
+	       SET(255, 66, "a"), ALL_OF(0, 66), SET(16383, 2, "v"), ALL_OF(0, 2)),
+	SCRIPT("before, at and behind the place", TABLE(4096), READER(0), SET(1000, 1, "v"),
+	       SET(2000, 1, "v"), SET(2500, 1, "v"), SET(3000, 1, "v"), GET(0, ONE, 1),
+	       GET(0, ONE, 1), SET(1500, 1, "v"), SET(2500, 1, "i"), SET(2800, 1, "v"),
+	       GET(0, ONE, 1), GET(0, ONE, 1), GET(0, ONE, 1), INFO(0, "current", 16, 4, 0, 0),
+	       GET(0, ONE, 1), GET(0, ONE, 0), REST(0)),
+	SCRIPT("the last one fits exactly", TABLE(8192), READER(0), SET(5000, 1, "v"),
+	       SET(8191, 1, "v"), GET(0, 2 * ONE, 2), SET(8191, 1, "v"), GET(0, ONE + 8, 1),
+	       GET(0, ONE, 0), REST(0)),
+	SCRIPT("a change in the first pass", FILLED(192, "v"), OPEN(0, 0), GET(0, 1000, 62),
+	       SET(10, 1, "v"), SET(61, 2, "v"), SET(150, 1, "v"), GET(0, ALL, 130), ALL_OF(0, 2)),
+	SCRIPT("hidden changes", FILLED(192, "va"), OPEN(0, 0), R_IN(5), R_IN(100),
+	       GET(0, 1000, 62), R_IN(7), R_IN(190), GET(0, ALL, 130), ALL_OF(0, 1), R_IN(64),
+	       R_IN(191), ALL_OF(0, 2), REST(0)),
+	SCRIPT("locked", FILLED(192, "vai"), READER(0), LOCK(9, "v"), GET(0, ALL, 1), LOCK(10, "i"),
+	       GET(0, ALL, 1), LOCK(99, "z"), GET(0, ALL, 1), LOCK(101, "v"), ALL_OF(0, 1),
+	       REST(0)),
+	SCRIPT("locked in the first pass", TABLE(192), SET(0, 64, "v"), OPEN(0, 0), LOCK(10, "i"),
+	       ALL_OF(0, 192), REST(0)),
+	SCRIPT("locked in the first pass of one of two", TABLE(192), SET(0, 64, "v"), OPEN(0, 0),
+	       OPEN(1, 0), LOCK(10, "v"), GET(1, ALL, 192), REST(0), LOCK(100, "a"), REST(1),
+	       REST(0)),
+	SCRIPT("a copy that fails", TABLE(192), READER(0), SET(0, 64, "v."),
+	       FAULT(0, 280, 23, -EFAULT), FAULT(0, 280, 0, -EFAULT), FAULT(0, 280, 24, 1),
+	       FAULT(0, 280, 100, 4), FAULT(0, 280, 7, -EFAULT), INFO(0, "current", 12, 3, 10, 0),
+	       SET(0, 1, "v"), SET(12, 1, "z"), GET(0, ALL, 27), ALL_OF(0, 1), REST(0)),
+	SCRIPT("a copy that fails far in", TABLE(40000), OPEN(0, 0), FAR(65519), FAR(65535),
+	       FAR(65536), FAR(65537), FAR(65560), FAR(131056), FAR(131071), FAR(132000),
+	       FAR(200000)),
+	SCRIPT("a copy that fails in the first pass", FILLED(192, "vi"), OPEN(0, 5),
+	       FAULT(0, 200, 8, 1), INFO(0, "current", 12, 1, 6, 186), FAULT(0, 200, 0, -EFAULT),
+	       FAULT(0, 200, 24, ANY), ALL_OF(0, ANY), REST(0)),
+};
+
+/* Two readers that have both read all, each with a bitmap after that */
+#define TWO_READERS STEPS(OPEN(0, 0), OPEN(1, 0), REST(0), REST(1), REST(0))
+
+static const struct step readers[] = {
+	SCRIPT("changes all over the table", FILLED(40000, "v"), TWO_READERS, SET(0, 40000, SPARSE),
+	       ALL_OF(0, 598), ALL_OF(1, 598), REST(0), REST(1)),
+	SCRIPT("a reader's fdinfo", OPEN(0, 5), INFO(0, "none", 0, 0, 0, 0), TABLE(128),
+	       SET(10, 10, "v"), GET(0, 32, 6), INFO(0, "current", 11, 1, 11, 117),
+	       GET(0, ALL, 117), INFO(0, "current", 11, 2, 0, 0), GET(0, ALL, 0),
+	       INFO(0, "current", 11, 3, 0, 0), SET(50, 3, "v"), INFO(0, "current", 11, 3, 0, 0),
+	       GET(0, ONE, 1), INFO(0, "current", 11, 3, 51, 0), TABLE(128),
+	       INFO(0, "current", 11, 1, 0, 128), GET(0, ALL, 128), INFO(0, "current", 11, 2, 0, 0),
+	       TABLE(0), INFO(0, "gone", 11, 2, 0, 0), TABLE(128), INFO(0, "gone", 11, 2, 0, 0)),
+	SCRIPT("statistics of a lone reader", FILLED(192, "vi"), OPEN(0, 0), DRAIN(0, 100),
+	       STAT(96, 0, 0), SET(64, 10, "v"), GET(0, ONE, 1), GET(0, 40, 2), STAT(99, 0, ANY),
+	       FAULT(0, 100, 8, -EFAULT), DRAIN(0, 100), STAT(106, 0, 10), R_IN(0), REST(0),
+	       STAT(107, 0, 11)),
+	SCRIPT("statistics of several readers and a writer", TABLE(4096), WRITER,
+	       RECORD(0, 100, 50), APPLY(1, 0), STAT(0, 100, 0), OPEN(0, 0), OPEN(1, 50),
+	       DRAIN(0, 1000), STAT(100, 100, 0), DRAIN(1, 1000), STAT(150, 100, 0), DRAIN(0, 1000),
+	       SET(5, 2, "v"), SET(3000, 1, "v"), STAT(150, 100, 0), REST(0), STAT(153, 100, 3),
+	       REST(1), STAT(156, 100, 3), RECORD(4096, 1, 0), APPLY(0, -EINVAL), SET(8, 1, "v"),
+	       FAULT(0, 280, 7, -EFAULT), STAT(156, 100, 4), REST(0), STAT(157, 100, 4)),
+	SCRIPT("a change is for each", FILLED(4096, "viva"), TWO_READERS, SET(10, 3, "v"),
+	       SET(4095, 1, "z"), GET(0, ALL, 4), INFO(1, "current", 16, 3, 0, 4), GET(0, ALL, 0),
+	       ALL_OF(1, 4), GET(0, ALL, 0), REST(0), REST(1)),
+	SCRIPT("what finds no room is kept for one", FILLED(4096, "viva"), TWO_READERS,
+	       SET(10, 3, "v"), SET(70, 1, "v"), GET(0, ONE, 1), ALL_OF(1, 4), ALL_OF(0, 3),
+	       GET(1, ALL, 0), REST(0), REST(1)),
+	SCRIPT("what fails to arrive is kept for one", FILLED(4096, "viva"), TWO_READERS,
+	       SET(10, 3, "v.v"), FAULT(0, 100, 30, 1), ALL_OF(1, 2), ALL_OF(0, 1), REST(1)),
+	SCRIPT("before, at and behind the other's place", FILLED(4096, "viva"), TWO_READERS,
+	       SET(100, 3, "v"), GET(1, ONE, 1), SET(50, 1, "v"), SET(101, 1, "v"),
+	       SET(200, 1, "v"), GET(0, ALL, 5), GET(1, ALL, 3), ALL_OF(1, 1), REST(1)),
+	SCRIPT("told of changes in the first pass", FILLED(4096, "v"), READER(0), OPEN(1, 64),
+	       GET(1, 4096, 255), SET(3, 1, "v"), SET(100, 2, "vi"), SET(319, 1, "v"),
+	       SET(4000, 1, "v"), REST(0), GET(1, ALL, 3777), GET(1, 1000, 62), SET(3, 1, "v"),
+	       REST(0), GET(1, ALL, 4034), ALL_OF(1, 1), REST(1)),
+	SCRIPT("one that goes takes nothing along", FILLED(4096, "viva"), TWO_READERS,
+	       SET(10, 1, "v"), SET(4000, 1, "v"), GET(0, ONE, 1), CLOSE(0), ALL_OF(1, 2),
+	       SET(5, 60, "v"), GET(1, ONE, 1), ALL_OF(1, 59), REST(1), OPEN(0, 0), SET(7, 1, "v"),
+	       REST(0), REST(1)),
+	SCRIPT("a hidden change found by another's first pass", FILLED(192, "va"), READER(0),
+	       OPEN(1, 0), R_IN(55), REST(1), ALL_OF(0, 1), REST(0), REST(1)),
+	SCRIPT("a hidden change found by one", FILLED(4096, "viva"), TWO_READERS, R_IN(0),
+	       ALL_OF(0, 1), ALL_OF(1, 1), SET(64, 3, "v"), ARM(AT_COPY, 0, TOUCH, 65),
+	       GET(0, ALL, 3), REST(1), REST(0)),
+	SCRIPT("no memory: the next pass returns all", FILLED(192, "vai"), NOMEM(1), TWO_READERS,
+	       SET(5, 1, "v"), GET(0, ALL, 1), INFO(1, "current", 12, 3, 0, 192), ALL_OF(1, 192),
+	       REST(1), GET(0, ALL, 0)),
+	SCRIPT("no memory in the middle of a pass", FILLED(192, "v"), NOMEM(1), TWO_READERS,
+	       SET(64, 3, "v"), GET(1, ONE, 1), SET(0, 1, "v"), REST(0), SET(190, 1, "v"),
+	       GET(1, ALL, 1), GET(1, ALL, 192), NOMEM(0), REST(0), SET(9, 2, "v"), GET(0, ALL, 2),
+	       ALL_OF(1, 2), REST(1)),
+	SCRIPT("no memory, and then a reset", TABLE(192), NOMEM(1), TWO_READERS, SET(5, 1, "v"),
+	       GET(0, ALL, 1), TABLE(192), NOMEM(0), ALL_OF(1, 192), REST(0), REST(1)),
+};
+
+static const struct step tables[] = {
+	SCRIPT("a reset in the first pass", FILLED(192, "v"), OPEN(0, 5), GET(0, 1000, 62),
+	       FILLED(192, "vi"), INFO(0, "current", 12, 1, 0, 192), ALL_OF(0, 192), REST(0)),
+	SCRIPT("a reset for several", FILLED(4096, "viva"), TWO_READERS, SET(3, 3, "v"),
+	       GET(0, ONE, 1), TABLE(4096), SET(0, 1, "v"), GET(1, ALL, 4096),
+	       INFO(0, "current", 16, 1, 0, 4096), GET(0, ALL, 4096), REST(0), REST(1),
+	       SET(3, 2, "v"), GET(1, ONE, 1), GET(0, ALL, 2), GET(1, ALL, 1),
+	       INFO(0, "current", 16, ANY, 0, 0)),
+	SCRIPT("a larger table", TABLE(64), OPEN(0, 0), TABLE(128), OPEN(1, 100), SET(127, 1, "v"),
+	       REST(1), GET(0, 100, -ESTALE), GET(0, 23, -EINVAL), INFO(0, "gone", 10, 1, 0, 0),
+	       SET(127, 1, "v"), REST(1), GET(0, 100, -ESTALE), TABLE(64), GET(0, 100, -ESTALE),
+	       GET(1, 100, -ESTALE), CLOSE(0), OPEN(0, 0), DRAIN(0, 100), GET(1, 100, -ESTALE),
+	       TABLE(64), TABLE(128), TABLE(128), GET(0, 100, -ESTALE)),
+	SCRIPT("no table yet", OPEN(0, 0), INFO(0, "none", 0, 0, 0, 0), GET(0, 100, 0),
+	       GET(0, 23, -EINVAL), OPEN(1, 30), FILLED(64, "vzaiv"), INFO(0, "none", 0, 0, 0, 0),
+	       GET(0, ALL, 64), SET(10, 1, "v"), DRAIN(0, 100), TABLE(0), GET(0, 100, 0),
+	       GET(1, 100, 0), INFO(0, "gone", 10, 4, 0, 0), FILLED(64, "vi"), GET(0, 100, -ESTALE),
+	       GET(1, ALL, 34), DRAIN(1, 100), TABLE(0), GET(1, 100, 0), TABLE(64),
+	       GET(1, 100, -ESTALE)),
+	SCRIPT("replaced with all there to be copied", FILLED(64, "v"), OPEN(0, 0),
+	       ARM(AT_RELEASE, 0, REPLACE, 0), GET(0, 100, 5), GET(0, 100, -ESTALE)),
+	SCRIPT("replaced, and the copy fails", FILLED(64, "v"), OPEN(0, 0),
+	       ARM(AT_RELEASE, 0, REPLACE, 0), FAULT(0, 100, 20, -EFAULT), GET(0, 100, -ESTALE)),
+	SCRIPT("reset with all there to be copied, or not", FILLED(192, "v"), READER(0),
+	       SET(0, 192, "v."), ARM(AT_RELEASE, 0, RESET, 0), GET(0, 100, 4), REST(0),
+	       SET(0, 192, "v."), ARM(AT_RELEASE, 0, RESET, 0), FAULT(0, 100, 30, 1),
+	       INFO(0, "current", 12, 1, 0, 192), REST(0)),
+};
+
+/* Alone, and between two good ones */
+#define BAD(...) STEPS(RECORD(__VA_ARGS__), APPLY(0, -EINVAL), RECORD(5, 1, 0), \
+		       RECORD(__VA_ARGS__), RECORD(6, 1, 0), APPLY(1, 0))
+#define GOOD(...) STEPS(RECORD(__VA_ARGS__), APPLY(1, 0))
+#define MIXED(v) STEPS(GOOD(20 + (v), v, 0), GOOD(20 + (v), v, 1), GOOD(20 + (v), v, 2), \
+		       RECORD(10 * (v), v, 3), RECORD(10 * (v) + 1, v, 4), APPLY(2, 0))
+/* More than a writer has room for at first, alone, between others, and bad ones */
+#define LONG_RECORD(n) SCRIPT("a record of " #n, TABLE(200000), WRITER, \
+			      GOOD(7, n, 65535), WRITER, RECORD(0, 3, 3), RECORD(9, n, 1), \
+			      RECORD(70000, n, 0), RECORD(199999, 1, 0), APPLY(4, 0), \
+			      RECORD(200000 - (n) + 1, n, 0), APPLY(0, -EINVAL), \
+			      RECORD(0, n, 0), SPOIL, APPLY(0, -EINVAL))
+
+static const struct step writing[] = {
+	SCRIPT("a writer's fdinfo", WRITER, INFO_WRITER("none", 0, 0, 0, 0), TABLE(128),
+	       RECORD(10, 3, 4), RECORD(50, 0, 50), RECORD(100, 1, 50), APPLY(2, 0),
+	       INFO_WRITER("current", 11, 3, 54, 64), ARM(AT_PUT, 1, FAIL, -EIO), RECORD(10, 1, 0),
+	       RECORD(20, 1, 0), APPLY(1, 0), INFO_WRITER("current", 11, 4, 54, 88), TABLE(128),
+	       INFO_WRITER("current", 11, 4, 54, 88), TABLE(64),
+	       INFO_WRITER("gone", 11, 4, 54, 88)),
+	SCRIPT("a reader gets it", TABLE(64), WRITER, READER(0), RECORD(30, 3, 2), APPLY(1, 0),
+	       ALL_OF(0, 5), REST(0)),
+	SCRIPT("the later one wins", TABLE(64), WRITER, RECORD(10, 10, 0), RECORD(15, 3, 0),
+	       RECORD(19, 0, 5), RECORD(21, 2, 2), RECORD(5, 6, 0), RECORD(10, 0, 1),
+	       RECORD(63, 1, 0), RECORD(63, 1, 0), APPLY(8, 0)),
+	SCRIPT("empty records", TABLE(64), WRITER, RECORD(0, 0, 0), APPLY(1, 0), RECORD(0, 0, 0),
+	       RECORD(5, 2, 1), RECORD(5, 0, 0), RECORD(63, 0, 0), RECORD(63, 1, 0), APPLY(5, 0),
+	       RECORD(64, 0, 0), APPLY(0, -EINVAL), RECORD(0, 0, 0), RECORD(64, 0, 0), APPLY(1, 0)),
+	SCRIPT("no table", WRITER, INFO_WRITER("none", 0, 0, 0, 0), RECORD(0, 0, 0),
+	       APPLY(0, -EINVAL), RECORD(0, 1, 0), APPLY(0, -EINVAL), TABLE(128), TABLE(64),
+	       RECORD(0, 1, 0), APPLY(1, 0), TABLE(64), RECORD(0, 1, 0), APPLY(1, 0)),
+	SCRIPT("another table before anything is written", TABLE(64), WRITER, TABLE(128),
+	       RECORD(0, 1, 0), APPLY(0, -ESTALE), INFO_WRITER("gone", 10, 0, 0, 0), TABLE(64),
+	       RECORD(0, 1, 0), APPLY(0, -ESTALE)),
+	SCRIPT("the table goes", TABLE(64), WRITER, RECORD(0, 1, 0), APPLY(1, 0), TABLE(0),
+	       RECORD(0, 1, 0), APPLY(0, -EINVAL), TABLE(64), RECORD(0, 1, 0), APPLY(0, -ESTALE)),
+	SCRIPT("refused by the flavour", TABLE(64), WRITER, ARM(AT_PUT, 0, FAIL, -EIO),
+	       RECORD(4, 2, 1), RECORD(8, 3, 2), APPLY(0, -EIO), ARM(AT_PUT, 1, FAIL, -ENOMEM),
+	       RECORD(4, 2, 1), RECORD(8, 3, 2), APPLY(1, 0), RECORD(8, 3, 2), APPLY(0, -ENOMEM),
+	       ARM(AT_PUT, 2, FAIL, -EINVAL), RECORD(4, 2, 1), RECORD(8, 3, 2), RECORD(20, 1, 0),
+	       RECORD(7, 2, 2), APPLY(2, 0), INFO_WRITER("current", 10, 7, 4, 3 * 8 + 7 * 16),
+	       ARM(AT_PUT, 0, FAIL, -EINVAL), RECORD(4, 0, 9), APPLY(0, -EINVAL)),
+	SCRIPT("bounds are seen to before the entries, and both before the flavour", TABLE(64),
+	       WRITER, ARM(AT_PUT, 0, FAIL, -EIO), RECORD(63, 2, 0), APPLY(0, -EINVAL),
+	       RECORD(63, 1, 0), SPOIL, APPLY(0, -EINVAL)),
+	SCRIPT("good", FILLED(64, "vi"), WRITER, MIXED(0), MIXED(1), MIXED(2), MIXED(3), MIXED(4),
+	       GOOD(63, 0, 0), GOOD(63, 1, 0), GOOD(63, 0, 1), GOOD(62, 1, 1), GOOD(0, 64, 0),
+	       GOOD(0, 0, 64), GOOD(0, 63, 1), GOOD(0, 1, 63)),
+	SCRIPT("out of bounds", TABLE(64), WRITER, BAD(64, 0, 0), BAD(64, 1, 0), BAD(64, 0, 1),
+	       BAD(65, 1, 1), BAD(63, 2, 0), BAD(63, 0, 2), BAD(63, 1, 1), BAD(60, 2, 3),
+	       BAD(0, 65, 0), BAD(0, 0, 65), BAD(0, 64, 1), BAD(0, 1, 64), BAD(0, 65535, 0),
+	       BAD(0, 0, 65535), BAD(1, 65535, 65535), BAD(U32_MAX, 0, 0), BAD(U32_MAX, 1, 0),
+	       BAD(U32_MAX, 0, 1), BAD(U32_MAX, 1, 1), BAD(U32_MAX, 65535, 65535),
+	       BAD(U32_MAX - 65534, 65535, 0), BAD(U32_MAX - 65534, 0, 65535),
+	       BAD(U32_MAX - 63, 64, 64), BAD(BIT(31), 1, 0), BAD(BIT(31), 0, 65535)),
+	LONG_RECORD(4095), LONG_RECORD(4096), LONG_RECORD(4097), LONG_RECORD(10000),
+	LONG_RECORD(65534), LONG_RECORD(65535),
+	SCRIPT("what was read", FILLED(200000, "vvvziv"), SET(1000, 9000, "v"),
+	       SET(50000, 130000, "i"), OPEN(0, 0), WRITER, GET(0, ALL, 200000), ECHO,
+	       SET(0, 200000, "vi"), APPLY(UINT_MAX, 0)),
+};
+
+static void test_open(struct kunit *test)
+{
+	atomic_t *interest = &f->kvm.arch.hpte_mod_interest;
+	struct reader *r = &f->readers[0];
+	struct file *file;
+	unsigned int i;
+
+	fake_table(64, NULL);
+	/* Readers are counted, writers are not; and no position, so no pread() either. */
+	for (i = 0; i < 4; i++) {
+		file = fake_open(i, 0);
+		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, file);
+		KUNIT_EXPECT_EQ(test, file->f_mode & (FMODE_READ | FMODE_WRITE),
+				i & KVM_GET_HTAB_WRITE ? FMODE_WRITE : FMODE_READ);
+		KUNIT_EXPECT_EQ(test, vfs_llseek(file, 0, SEEK_SET), -ESPIPE);
+		KUNIT_EXPECT_FALSE(test, file->f_mode & (FMODE_PREAD | FMODE_PWRITE));
+		KUNIT_EXPECT_EQ(test, refcount_read(&f->kvm.users_count), 2);
+		KUNIT_EXPECT_EQ(test, atomic_read(interest), !(i & KVM_GET_HTAB_WRITE));
+		/* Who closes it need not wait for those who have the table. */
+		f->held = true;
+		__fput_sync(file);
+		f->held = false;
+		KUNIT_EXPECT_EQ(test, refcount_read(&f->kvm.users_count), 1);
+		KUNIT_EXPECT_EQ(test, atomic_read(interest), 0);
+	}
+	for (i = 2; i < 64; i++)
+		KUNIT_EXPECT_PTR_EQ(test, fake_open(BIT(i) | (i & 3), 0), ERR_PTR(-EINVAL));
+
+	/* An index has 32 bits.  The largest table of all is one in name only. */
+	kvmppc_hpt_replaced(&f->kvm, 36);
+	f->nr = BIT(32);
+	r->file = fake_open(0, BIT(32) - 1);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(r->file));
+	KUNIT_EXPECT_EQ(test, fdinfo(r->file).pending, 1);
+	for (i = 0; i < MIN_READ; i++)
+		KUNIT_EXPECT_EQ(test, kernel_read(r->file, f->got, i, NULL), -EINVAL);
+	open_writer();
+	add_record(U32_MAX, 0, 0);
+	add_record(U32_MAX - 5, 3, 4);
+	KUNIT_EXPECT_EQ(test, kernel_write(f->writer, f->want, f->stream, NULL), 8);
+	KUNIT_EXPECT_EQ(test, kernel_write(f->writer, f->want + 8, f->stream - 8, NULL), -EINVAL);
+	f->nr += 64;
+	/* The end of the test sees to what is left behind. */
+	KUNIT_EXPECT_PTR_EQ(test, fake_open(0, 0), ERR_PTR(-EOVERFLOW));
+	fake_arm(AT_HOLD, 0, FAIL, -EINTR);
+	KUNIT_EXPECT_PTR_EQ(test, fake_open(0, 0), ERR_PTR(-EINTR));
+	KUNIT_EXPECT_PTR_EQ(test, fake_open(KVM_GET_HTAB_WRITE, 0), ERR_PTR(-EINTR));
+}
+
+/* What goes out, byte by byte, and what fdinfo says */
+/* Each change is told to each reader: the more there are, the fewer under one hold. */
+static void test_many_readers(struct kunit *test)
+{
+	static struct file *files[MANY];
+	unsigned int i;
+
+	fake_table(LARGE, "v");
+	reader_drain(open_reader(0, 0, 0), ALL);
+	for (i = 0; i < MANY; i++)
+		files[i] = fake_open(0, 0);
+	fake_set(0, LARGE, "vi");
+	f->held_limit = 2 * HELD_LIMIT / MANY;
+	reader_drain(&f->readers[0], ALL);
+	for (i = 0; i < MANY; i++)
+		__fput_sync(files[i]);
+}
+
+static void test_format(struct kunit *test)
+{
+	static const struct kvm_get_htab_header header = { 70, 2, 1 };
+	static const char text[] = "hpt-flavour:\tfake\nhpt-direction:\tread\n"
+		"hpt-table:\tcurrent\nhpt-order:\t12\nhpt-pass:\t4\nhpt-position:\t0\n"
+		"hpt-pending:\t0\nhpt-entries:\t2\nhpt-invalid:\t193\nhpt-bytes:\t48\n";
+	struct reader *r;
+
+	fake_table(192, NULL);
+	r = open_reader(0, 0, 0);
+	reader_drain(r, ALL);
+	fake_set(70, 3, "vvi");
+	KUNIT_ASSERT_EQ(test, reader_read(r, ALL, 0), 40);
+	KUNIT_EXPECT_MEMEQ(test, f->got, &header, HEADER_SIZE);
+	KUNIT_EXPECT_MEMEQ(test, f->got + HEADER_SIZE, &f->hptes[70], 2 * ENTRY_SIZE);
+	KUNIT_EXPECT_STREQ(test, strstr(fdinfo_text(r->file), "hpt-flavour"), text);
+}
+
+/* What may come between wherever a read or write gives up the table */
+static const struct between {
+	const char *name;
+	enum call at;
+	enum act act;
+	int arg, err, err_of_write;
+} between[] = {
+	{ "killed while it waits", AT_HOLD, FAIL, -EINTR, -ERESTARTSYS, -ERESTARTSYS },
+	{ "vCPUs run", AT_HOLD, FAIL, -EBUSY, -EBUSY, -EBUSY },
+	{ "a signal", AT_RELEASE, SIGNAL, 0, -ERESTARTSYS },
+	{ "a reset", AT_HOLD, RESET },
+	{ "another table", AT_HOLD, REPLACE, 0, -ESTALE, -ESTALE },
+	{ "no table any more", AT_HOLD, GIVE_UP, 0, 0, -EINVAL },
+};
+
+/* In the first pass, or in a later one with nothing, or something, to return */
+static void test_read_between(struct kunit *test)
+{
+	const struct between *b = test->param_value;
+	unsigned int mode, after;
 	struct reader *r;
 	ssize_t got;
 
-	fake_table(f, 200000);
-	fake_fill(f, all, uneven);
-	fake_set_range(f, 1000, 9000, VALID);
-	fake_set_range(f, 50000, 180000, INVALID);
-	r = open_reader(f, 0, 0, 0);
-	open_writer(f);
-	got = reader_read(r, BUF_SIZE);
-	KUNIT_ASSERT_GT(test, got, CHUNK);
-	reader_compare(r);
-
-	/* The model has left the same in f->want. */
-	fake_table(f, 200000);
-	fake_fill(f, all, runs);
-	KUNIT_EXPECT_EQ(test, writer_write(f, got), got);
-	KUNIT_EXPECT_EQ(test, memcmp(f->hptes, r->hptes, f->nr * ENTRY_SIZE),
-			0);
-}
-
-static void test_write_cut_short(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	size_t first, second, total, len;
-
-	fake_table(f, 64);
-	fake_fill(f, all, uneven);
-	open_writer(f);
-	for (len = 0; ; len++) {
-		ssize_t got;
-
-		/* New contents each time, so that what is done is seen. */
-		first = add_record(f, 0, 5, 3, 2);
-		second = add_record(f, first, 20, 0, 7);
-		total = add_record(f, second, 30, 2, 1);
-		if (len > total)
-			break;
-		got = writer_write(f, len);
-		if (len && len < first)
-			KUNIT_EXPECT_EQ(test, got, -EINVAL);
-		else if (len < second)
-			KUNIT_EXPECT_EQ(test, got, len ? first : 0);
-		else
-			KUNIT_EXPECT_EQ(test, got,
-					len < total ? second : total);
-	}
-
-	/* One that says it is longer than there is. */
-	first = add_record(f, 0, 0, 65535, 65535);
-	KUNIT_EXPECT_EQ(test, writer_write(f, 8), -EINVAL);
-	KUNIT_EXPECT_EQ(test, writer_write(f, 2 * CHUNK), -EINVAL);
-}
-
-static void test_write_overlapping(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	size_t len;
-
-	fake_table(f, 64);
-	open_writer(f);
-
-	/* The later one wins, whatever the two are. */
-	len = add_record(f, 0, 10, 10, 0);
-	len = add_record(f, len, 15, 3, 0);
-	len = add_record(f, len, 19, 0, 5);
-	len = add_record(f, len, 21, 2, 2);
-	len = add_record(f, len, 5, 6, 0);
-	len = add_record(f, len, 10, 0, 1);
-	len = add_record(f, len, 63, 1, 0);
-	len = add_record(f, len, 63, 1, 0);
-	KUNIT_EXPECT_EQ(test, writer_write(f, len), len);
-	KUNIT_EXPECT_FALSE(test, fake_view(f, 10, false).v);
-	KUNIT_EXPECT_TRUE(test, fake_view(f, 21, false).v);
-	KUNIT_EXPECT_FALSE(test, fake_view(f, 23, false).v);
-}
-
-static void test_write_index_overflow(struct kunit *test)
-{
-	static const struct kvm_get_htab_header bad[] = {
-		{ 64, 0, 0 }, { 64, 1, 0 }, { 64, 0, 1 }, { 65, 1, 1 },
-		{ 63, 2, 0 }, { 63, 0, 2 }, { 63, 1, 1 }, { 60, 2, 3 },
-		{ 0, 65, 0 }, { 0, 0, 65 }, { 0, 64, 1 }, { 0, 1, 64 },
-		{ 0, 65535, 0 }, { 0, 0, 65535 }, { 1, 65535, 65535 },
-		{ U32_MAX, 0, 0 }, { U32_MAX, 1, 0 }, { U32_MAX, 0, 1 },
-		{ U32_MAX, 1, 1 }, { U32_MAX, 2, 0 }, { U32_MAX, 0, 65535 },
-		{ U32_MAX, 65535, 65535 }, { U32_MAX - 65534, 65535, 0 },
-		{ U32_MAX - 65534, 0, 65535 }, { U32_MAX - 63, 64, 64 },
-		{ 1U << 31, 1, 0 }, { 1U << 31, 0, 65535 },
-	};
-	static const struct kvm_get_htab_header large[] = {
-		{ U32_MAX, 2, 0 }, { U32_MAX, 0, 2 }, { U32_MAX, 1, 1 },
-		{ U32_MAX - 5, 3, 4 }, { U32_MAX, 65535, 65535 },
-	};
-	static const struct kvm_get_htab_header good[] = {
-		{ 63, 0, 0 }, { 63, 1, 0 }, { 63, 0, 1 }, { 62, 1, 1 },
-		{ 0, 64, 0 }, { 0, 0, 64 }, { 0, 63, 1 }, { 0, 1, 63 },
-	};
-	struct fake *f = test->priv;
-	unsigned int i;
-	size_t first, len;
-
-	fake_table(f, 64);
-	open_writer(f);
-	for (i = 0; i < ARRAY_SIZE(bad); i++) {
-		len = add_record(f, 0, bad[i].index, bad[i].n_valid,
-				 bad[i].n_invalid);
-		KUNIT_EXPECT_EQ_MSG(test, writer_write(f, len), -EINVAL,
-				    "case %u", i);
-
-		/* After a good one, and with another behind. */
-		first = add_record(f, 0, i, 1, 0);
-		len = add_record(f, first, bad[i].index, bad[i].n_valid,
-				 bad[i].n_invalid);
-		len = add_record(f, len, i + 1, 1, 0);
-		KUNIT_EXPECT_EQ_MSG(test, writer_write(f, len), first,
-				    "case %u", i);
-	}
-	for (i = 0; i < ARRAY_SIZE(good); i++) {
-		len = add_record(f, 0, good[i].index, good[i].n_valid,
-				 good[i].n_invalid);
-		KUNIT_EXPECT_EQ_MSG(test, writer_write(f, len), len,
-				    "case %u", i);
-	}
-	close_writer(f);
-
-	/* The largest table of all is one in name only. */
-	fake_table(f, 0);
-	f->nr = 1UL << 32;
-	open_writer(f);
-	for (i = 0; i < ARRAY_SIZE(large); i++) {
-		len = add_record(f, 0, large[i].index, large[i].n_valid,
-				 large[i].n_invalid);
-		KUNIT_EXPECT_EQ_MSG(test,
-				    kernel_write(f->writer, f->want, len, NULL),
-				    -EINVAL, "case %u", i);
-	}
-	len = add_record(f, 0, U32_MAX, 0, 0);
-	KUNIT_EXPECT_EQ(test, kernel_write(f->writer, f->want, len, NULL), len);
-	f->nr = 0;
-}
-
-static void test_write_empty_record(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	size_t len;
-
-	fake_table(f, 64);
-	fake_fill(f, all, uneven);
-	open_writer(f);
-	len = add_record(f, 0, 0, 0, 0);
-	KUNIT_EXPECT_EQ(test, writer_write(f, len), len);
-	len = add_record(f, len, 5, 2, 1);
-	len = add_record(f, len, 5, 0, 0);
-	len = add_record(f, len, 63, 0, 0);
-	len = add_record(f, len, 63, 1, 0);
-	KUNIT_EXPECT_EQ(test, writer_write(f, len), len);
-	KUNIT_EXPECT_EQ(test, f->puts, 2);
-}
-
-static void test_write_bad_entry(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	struct kvm_hpt_entry *hptes;
-	unsigned int n, bad;
-	size_t first, len;
-
-	fake_table(f, 64);
-	fake_fill(f, all, uneven);
-	open_writer(f);
-	for (n = 1; n < 8; n++) {
-		for (bad = 0; bad < n; bad++) {
-			len = add_record(f, 0, 20, n, 3);
-			hptes = f->want + HEADER_SIZE;
-			hptes[bad].v &= ~cpu_to_be64(HPTE_V_VALID);
-			KUNIT_EXPECT_EQ(test, writer_write(f, len), -EINVAL);
-			KUNIT_EXPECT_EQ(test, f->puts, 0);
-
-			first = add_record(f, 0, 5, 1, 1);
-			len = add_record(f, first, 20, n, 3);
-			hptes = f->want + first + HEADER_SIZE;
-			hptes[bad].v &= ~cpu_to_be64(HPTE_V_VALID);
-			len = add_record(f, len, 40, 1, 1);
-			KUNIT_EXPECT_EQ(test, writer_write(f, len), first);
-			KUNIT_EXPECT_EQ(test, f->puts, 1);
-			f->puts = 0;
-		}
-	}
-}
-
-static void test_write_flavour_refuses(struct kunit *test)
-{
-	static const int errs[] = { -EINVAL, -EIO, -ENOMEM };
-	struct fake *f = test->priv;
-	unsigned int i, after;
-	size_t len[5] = {};
-
-	fake_table(f, 64);
-	fake_fill(f, all, uneven);
-	open_writer(f);
-	for (i = 0; i < ARRAY_SIZE(errs); i++) {
-		f->hook_err = errs[i];
-		for (after = 0; after < 4; after++) {
-			len[1] = add_record(f, 0, 4, 2, 1);
-			len[2] = add_record(f, len[1], 8, 3, 2);
-			len[3] = add_record(f, len[2], 20, 1, 0);
-			len[4] = add_record(f, len[3], 7, 2, 2);
-			model_write(f, f->want, len[after]);
-			fake_arm(f, hook_fail, AT_PUT, after);
-			writer_check(f, kernel_write(f->writer, f->want,
-						     len[4], NULL),
-				     len[after] ?: errs[i]);
-
-			/* What is left, written again, has the error. */
-			model_write(f, f->want, 0);
-			writer_check(f, kernel_write(f->writer,
-						     f->want + len[after],
-						     len[4] - len[after], NULL),
-				     errs[i]);
-			f->hook = NULL;
-			writer_write(f, len[4]);
-		}
-	}
-
-	/* Records without valid HPTEs do not need it. */
-	fake_arm(f, hook_fail, AT_PUT, 0);
-	len[1] = add_record(f, 0, 4, 0, 9);
-	KUNIT_EXPECT_EQ(test, writer_write(f, len[1]), len[1]);
-}
-
-/* The table cannot be held, from the start or after some 64K. */
-static void test_write_not_now(struct kunit *test)
-{
-	static const int errs[][2] = {
-		{ -EBUSY, -EBUSY }, { -EINTR, -ERESTARTSYS },
-	};
-	struct fake *f = test->priv;
-	size_t len = 0, first = 0;
-	unsigned int i;
-
-	fake_table(f, 10000);
-	fake_fill(f, all, uneven);
-	open_writer(f);
-	for (i = 0; i < 90; i++) {
-		len = add_record(f, len, i * 100, 99, 1);
-		if (len <= CHUNK)
-			first = len;
-	}
-	KUNIT_ASSERT_GT(test, len, 2 * CHUNK);
-
-	for (i = 0; i < ARRAY_SIZE(errs); i++) {
-		f->hook_err = errs[i][0];
-		fake_arm(f, hook_fail, AT_HOLD, 0);
-		model_write(f, f->want, 0);
-		writer_check(f, kernel_write(f->writer, f->want, len, NULL),
-			     errs[i][1]);
-		fake_table(f, 10000);
-		fake_arm(f, hook_fail, AT_HOLD, 1);
-		model_write(f, f->want, first);
-		writer_check(f, kernel_write(f->writer, f->want, len, NULL),
-			     first);
-	}
-	f->hook = NULL;
-
-	/* A signal on the way. */
 	allow_signal(SIGUSR1);
-	fake_table(f, 10000);
-	fake_arm(f, hook_signal, AT_RELEASE, 0);
-	model_write(f, f->want, first);
-	writer_check(f, kernel_write(f->writer, f->want, len, NULL), first);
-	flush_signals(current);
-	KUNIT_EXPECT_EQ(test, writer_write(f, len), len);
-}
-
-static void test_write_no_table(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	size_t len;
-
-	open_writer(f);
-	len = add_record(f, 0, 0, 0, 0);
-	KUNIT_EXPECT_EQ(test, kernel_write(f->writer, f->want, len, NULL),
-			-EINVAL);
-	len = add_record(f, 0, 0, 1, 0);
-	KUNIT_EXPECT_EQ(test, kernel_write(f->writer, f->want, len, NULL),
-			-EINVAL);
-
-	/* The first one that it meets is the writer's, resets included. */
-	fake_table(f, 128);
-	fake_table(f, 64);
-	KUNIT_EXPECT_EQ(test, writer_write(f, len), len);
-	fake_table(f, 64);
-	KUNIT_EXPECT_EQ(test, writer_write(f, len), len);
-}
-
-/* A stream is not for a table of another size. */
-static void test_write_stale(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	unsigned int i;
-	size_t len;
-
-	len = add_record(f, 0, 0, 1, 0);
-	for (i = 0; i < 4; i++) {
-		fake_table(f, 64);
-		open_writer(f);
-		if (i & 1)
-			KUNIT_EXPECT_EQ(test, writer_write(f, len), len);
-		fake_table(f, i & 2 ? 128 : 0);
-		model_write(f, f->want, 0);
-		writer_check(f, kernel_write(f->writer, f->want, len, NULL),
-			     i & 2 ? -ESTALE : -EINVAL);
-		fake_table(f, 64);
-		model_write(f, f->want, 0);
-		writer_check(f, kernel_write(f->writer, f->want, len, NULL),
-			     -ESTALE);
-		close_writer(f);
-	}
-
-	/* It is replaced, or given up, when a part has been applied. */
-	for (i = 0; i < 3; i++) {
-		unsigned int n;
-
-		fake_table(f, 3 * STRETCH);
-		open_writer(f);
-		len = 0;
-		for (n = 0; n < 120; n++)
-			len = add_record(f, len, n * 100, 98, 2);
-		fake_arm(f, i < 2 ? hook_replace : hook_give_up, AT_HOLD,
-			 1 + i % 2);
-		/* These are as many as fit in a buffer, and make a stretch. */
-		KUNIT_EXPECT_EQ(test,
-				kernel_write(f->writer, f->want, len, NULL),
-				41 * record_size(f->want));
-		KUNIT_EXPECT_NULL(test, f->hook);
-		model_write(f, f->want, 0);
-		writer_check(f, kernel_write(f->writer, f->want, len, NULL),
-			     i < 2 ? -ESTALE : -EINVAL);
-		close_writer(f);
+	for (mode = 0; mode < 6; mode++) {
+		for (after = 0; ; after = 4 * after + 1) {
+			fake_arm(0, 0, NOTHING, 0);
+			fake_table(LARGE, SPARSE);
+			r = open_reader(0, 0, 5000);
+			if (mode % 3)
+				reader_drain(r, ALL);
+			if (mode % 3 == 2)
+				fake_set(0, LARGE, SPARSE);
+			fake_arm(b->at, after, b->act, b->arg);
+			got = reader_read(r, mode > 2 ? 3000 : ALL, 0);
+			fake_arm(b->at, 0, NOTHING, 0);
+			flush_signals(current);
+			if (!f->fired)
+				break;
+			if (mode % 3 == 1 && b->act != RESET)
+				KUNIT_EXPECT_TRUE(test, got <= 0);
+			if (got < 0)
+				KUNIT_EXPECT_EQ(test, got, b->err);
+			if (b->act == REPLACE || b->act == GIVE_UP) {
+				KUNIT_EXPECT_EQ(test, reader_read(r, 100, 0), b->err);
+			} else {
+				/* Before the place where that left it, and behind */
+				fake_set(100, 1, "v");
+				fake_set(LARGE - 100, 1, mode < 3 ? "i" : ".");
+				reader_drain(r, ALL);
+			}
+			close_reader(r);
+		}
+		/* So much cannot be had at once. */
+		KUNIT_EXPECT_TRUE(test, mode > 2 || after > 1);
+		close_reader(r);
 	}
 }
 
-static void test_write_other_process(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	size_t len;
+static const struct soak {
+	const char *name;
+	unsigned long nr;
+	unsigned int readers;
+	bool bolted, settled, under_way;
+} soaks[] = {
+	{ "one reader", 192, 1 },
+	{ "one of bolted HPTEs", 192, 1, .bolted = true },
+	{ "one and nothing hidden", 192, 1, .settled = true },
+	{ "one and changes under way", 192, 1, .under_way = true },
+	{ "three readers", 192, 3 },
+	{ "three and changes under way", 192, 3, .under_way = true },
+	{ "three of a large table", 33792, 3 },
+};
 
-	fake_table(f, 64);
-	open_writer(f);
-	len = add_record(f, 0, 0, 1, 0);
-	/* Gives this thread an mm, unlike the VM. */
-	user_memory(test, CHUNK);
-	model_write(f, f->want, 0);
-	writer_check(f, kernel_write(f->writer, f->want, len, NULL), -EIO);
-	f->kvm.mm = current->mm;
-	KUNIT_EXPECT_EQ(test, writer_write(f, len), len);
-}
-
-/* Records longer than the kernel's first buffer. */
-static void test_write_long_records(struct kunit *test)
+static void test_read_at_random(struct kunit *test)
 {
-	static const unsigned int counts[] = {
-		4095, 4096, 4097, 10000, 65534, 65535,
+	static const char * const patterns[] = {
+		"v", "a", "i", "b", "v.", "za", "ivvaviaavbsBzzvvvivvaiiv", "zzzzzzzzzzzzzzzv",
+		"vvvvvvvvvaiiiiiiiii", "v..............................", "aaaaaaaaaaaaaaaa.", "vi",
 	};
-	struct fake *f = test->priv;
-	size_t first, second, len;
-	unsigned int i;
+	const struct soak *soak = test->param_value;
+	unsigned long end = user_memory(SZ_64K);
+	unsigned int i, k;
 
-	fake_table(f, 200000);
-	for (i = 0; i < ARRAY_SIZE(counts); i++) {
-		unsigned int n = counts[i];
+	prandom_seed_state(&f->rnd, soak - soaks);
+	f->ops.follow = soak->settled ? NULL : fake_follow;
+	fake_table(soak->nr, NULL);
+	for (i = 0; i < 400; i++) {
+		u32 x = prandom_u32_state(&f->rnd), what = prandom_u32_state(&f->rnd) % 16;
+		const char *pattern = patterns[(x >> 24) % ARRAY_SIZE(patterns)];
+		struct reader *r = &f->readers[x % soak->readers];
+		unsigned long first = (x >> 4) % f->nr;
+		size_t size = MIN_READ + (x >> 8) % (what < 11 ? 50 : 500);
 
-		/* A writer afresh, since its buffer stays grown. */
-		open_writer(f);
-		first = add_record(f, 0, 7, n, 65535);
-		KUNIT_EXPECT_EQ(test, writer_write(f, first - 1), -EINVAL);
-		KUNIT_EXPECT_EQ(test, writer_write(f, first - ENTRY_SIZE), -EINVAL);
-		KUNIT_EXPECT_EQ(test, writer_write(f, first), first);
-
-		/* Between others. */
-		first = add_record(f, 0, 0, 3, 3);
-		second = add_record(f, first, 9, n, 1);
-		len = add_record(f, second, 70000, n, 0);
-		KUNIT_EXPECT_EQ(test, writer_write(f, second - 1), first);
-		KUNIT_EXPECT_EQ(test, writer_write(f, second), second);
-		KUNIT_EXPECT_EQ(test, writer_write(f, len - 8), second);
-		len = add_record(f, len, 199999, 1, 0);
-		KUNIT_EXPECT_EQ(test, writer_write(f, len), len);
-
-		/* A bad one changes nothing, however long. */
-		len = add_record(f, 0, 200000 - n + 1, n, 0);
-		KUNIT_EXPECT_EQ(test, writer_write(f, len), -EINVAL);
-		len = add_record(f, 0, 0, n, 0);
-		((struct kvm_hpt_entry *)(f->want + len))[-1].v = 0;
-		KUNIT_EXPECT_EQ(test, writer_write(f, len), -EINVAL);
-		close_writer(f);
+		/* At first, and now and then, all is new. */
+		for (k = 0; !(i % 100) && k < soak->readers; k++) {
+			if (i)
+				reader_drain(&f->readers[k], size);
+			close_reader(&f->readers[k]);
+			open_reader(k, soak->bolted ^ k ? KVM_GET_HTAB_BOLTED_ONLY : 0, k * first);
+		}
+		if (what < 4) {
+			fake_set(first, what ? 1 : min(x % 200, f->nr - first), pattern);
+		} else if (what < 5 && !soak->settled) {
+			fake_touch(first);
+		} else if (what < 13) {
+			f->refuse = x & BIT(30);
+			f->at_once = x >> 28 & 3;
+			fake_arm(AT_COPY, soak->under_way ? 9 : 0,
+				 soak->under_way ? RANDOM : x & BIT(27) ? STUTTER : NOTHING, -1);
+			reader_read(r, size, 0);
+			fake_arm(0, 0, NOTHING, 0);
+		} else if (what < 15) {
+			reader_read(r, size, end - x % size);
+		} else if (!(x % 16)) {
+			fake_table(f->nr, pattern);
+		}
 	}
+	for (k = 0; k < soak->readers; k++)
+		reader_drain(&f->readers[k], 500);
 }
 
-/* A record goes across the end of the kernel's buffer, at every place. */
-static void test_write_across_buffers(struct kunit *test)
+/* Cut short, or to be read no further, near what is of interest, as the first 64K are */
+static void test_write_short(struct kunit *test)
 {
-	struct fake *f = test->priv;
-	size_t place, len;
+	static const unsigned int lengths[] = { 1, 9000, 4000, 4085, 4086, 4087, 4088, 4089, 4090 };
+	unsigned long end = user_memory(SZ_256K);
+	unsigned int i, n, back;
+	size_t len;
 
-	fake_table(f, 5000);
-	open_writer(f);
-	for (place = CHUNK - 64; place <= CHUNK + HEADER_SIZE; place += HEADER_SIZE) {
-		unsigned int empty;
-
-		len = add_record(f, 0, 50, 4080, 2);
-		KUNIT_ASSERT_LT(test, len, place);
-		for (empty = 0; len < place; empty++)
-			len = add_record(f, len, empty, 0, 0);
-		KUNIT_ASSERT_EQ(test, len, place);
-		len = add_record(f, len, 0, 3, 1);
-		len = add_record(f, len, 60, 5, 5);
-		KUNIT_EXPECT_EQ(test, writer_write(f, len), len);
-		KUNIT_EXPECT_EQ(test, writer_write(f, len - 1),
-				len - MIN_READ - 4 * ENTRY_SIZE);
-	}
-}
-
-/* However much there is to do, the table is given up now and then. */
-static void test_write_many(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	unsigned int i;
-	size_t len = 0;
-
-	fake_table(f, 10000);
-	fake_fill(f, all, uneven);
-	open_writer(f);
-	for (i = 0; i < 500; i++)
-		len = add_record(f, len, i, i % 5, i % 7 ? i : 9 * i);
-	KUNIT_EXPECT_EQ(test, writer_write(f, len), len);
-}
-
-static void test_write_segments(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	struct kvec segments[8];
-	size_t split, len, at;
-	unsigned int i;
-	ssize_t want;
-
-	fake_table(f, 10000);
-	fake_fill(f, all, uneven);
-	open_writer(f);
-	for (split = 0; split <= 104; split++) {
-		len = add_record(f, 0, 5, 3, 2);
-		len = add_record(f, len, 20, 0, 7);
-		len = add_record(f, len, 6, 2, 1);
-		KUNIT_ASSERT_EQ(test, len, 104);
-		segments[0].iov_base = f->want;
-		segments[0].iov_len = split;
-		segments[1].iov_base = f->want + split;
-		segments[1].iov_len = len - split;
-		want = model_write(f, f->want, len);
-		writer_check(f, write_segments(f->writer, segments, 2, len),
-			     want);
-	}
-
-	/* With an odd address, and the last record cut short. */
-	for (split = 0; split < 80; split++) {
-		len = add_record(f, 0, 5, 3, 2);
-		len = add_record(f, len, 20, 1, 7);
-		KUNIT_ASSERT_EQ(test, len, 80);
-		memcpy(f->got, f->want, split);
-		memcpy(f->got + split + 1, f->want + split, len - split);
-		segments[0].iov_base = f->got;
-		segments[0].iov_len = split;
-		segments[1].iov_base = f->got + split + 1;
-		segments[1].iov_len = len - 1 - split;
-		want = model_write(f, f->want, len - 1);
-		writer_check(f, write_segments(f->writer, segments, 2, len - 1),
-			     want);
-	}
-
-	/* A record of several buffers in segments of several pages. */
-	len = add_record(f, 0, 3, 2, 2);
-	len = add_record(f, len, 100, 9800, 90);
-	len = add_record(f, len, 1, 1, 1);
-	for (i = 0, at = 0; i < 8; i++) {
-		segments[i].iov_base = f->want + at;
-		segments[i].iov_len = i < 7 ? 1 + i * 7000 : len - at;
-		at += segments[i].iov_len;
-	}
-	want = model_write(f, f->want, len);
-	writer_check(f, write_segments(f->writer, segments, 8, len), want);
-	KUNIT_EXPECT_EQ(test, want, len);
-}
-
-static ssize_t user_write(struct file *file, unsigned long addr, size_t size)
-{
-	struct iov_iter iter;
-
-	iov_iter_ubuf(&iter, ITER_SOURCE, (void __user *)addr, size);
-	return vfs_iter_write(file, &iter, NULL, 0);
-}
-
-/* Only @reach bytes of the stream can be read: whole records of it count. */
-static void writer_write_fault(struct fake *f, unsigned long end, size_t len,
-			       size_t reach)
-{
-	ssize_t want = model_write(f, f->want, reach);
-	void __user *to = (void __user *)(end - reach);
-
-	if (want <= 0)
-		want = -EFAULT;
-	KUNIT_ASSERT_EQ(f->test, copy_to_user(to, f->want, reach), 0);
-	writer_check(f, user_write(f->writer, end - reach, len), want);
-}
-
-static void test_write_fault(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	unsigned long end = user_memory(test, 4 * CHUNK);
-	size_t reach, len = 1;
-
-	fake_table(f, 20000);
 	f->kvm.mm = current->mm;
-	open_writer(f);
-	for (reach = 0; reach < len; reach++) {
-		len = add_record(f, 0, 5, 3, 2);
-		len = add_record(f, len, 20, 0, 7);
-		len = add_record(f, len, 6, 2, 1);
-		writer_write_fault(f, end, len, reach);
+	fake_table(20032, NULL);
+	open_writer();
+	for (i = 0; i < 2 * ARRAY_SIZE(lengths); i++) {
+		n = lengths[i / 2];
+		for (back = 0; back < (n == 1 ? 113 : 100); back += n == 1 ? 1 : 7) {
+			add_record(5, 3, 2);
+			add_record(20, 0, 7);
+			add_record(30, n, 1);
+			len = add_record(6, 1, 1) - back;
+			writer_write(len, UINT_MAX, i & 1 ? -EFAULT : 0, i & 1 ? end : 0);
+		}
 	}
-
-	/* In the second of the kernel's buffers, and in a record of several. */
-	len = add_record(f, 0, 5, 4000, 0);
-	len = add_record(f, len, 10, 1000, 2);
-	writer_write_fault(f, end, len, len - 1);
-	writer_write_fault(f, end, len, CHUNK + 1);
-	writer_write_fault(f, end, len, CHUNK);
-	len = add_record(f, 0, 5, 1, 1);
-	len = add_record(f, len, 10, 9000, 2);
-	writer_write_fault(f, end, len, len - 1);
-	writer_write_fault(f, end, len, CHUNK + 1);
-	writer_write_fault(f, end, len, CHUNK);
-	KUNIT_EXPECT_EQ(test, writer_write(f, len), len);
 	f->kvm.mm = NULL;
+	/* The page tables of this process are not those of the VM. */
+	KUNIT_EXPECT_EQ(test, writer_write(add_record(0, 1, 0), 0, -EIO, 0), -EIO);
+}
+
+static void test_write_between(struct kunit *test)
+{
+	const struct between *b = test->param_value;
+	unsigned int i, after, done;
+	ssize_t got;
+
+	allow_signal(SIGUSR1);
+	for (after = 0; ; after = 2 * after + 1) {
+		fake_arm(0, 0, NOTHING, 0);
+		fake_table(163840, NULL);
+		open_writer();
+		for (i = 0; i < 40; i++)
+			add_record(i * 4000, 1, 3999);
+		fake_arm(b->at, after, b->act, b->arg);
+		f->fired = NOTHING;
+		got = kernel_write(f->writer, f->want, f->stream, NULL);
+		flush_signals(current);
+		KUNIT_ASSERT_STREQ(test, f->misuse ?: "", "");
+		if (!f->fired)
+			break;
+		if (!after && b->err_of_write)
+			KUNIT_EXPECT_EQ(test, got, b->err_of_write);
+		else	/* whole records, if not all */
+			KUNIT_EXPECT_TRUE(test, got > 0 && got % MIN_READ == 0);
+		done = max(got, 0L) / MIN_READ;
+		if (b->act != SIGNAL)
+			KUNIT_EXPECT_EQ(test, done == 40, b->act == RESET);
+		if (b->act <= SIGNAL)
+			KUNIT_EXPECT_TRUE(test, (!done || f->hptes[(done - 1) * 4000].v) &&
+					  !f->hptes[done * 4000].v);
+		/* What is left, written again, tells why. */
+		if (b->err_of_write)
+			KUNIT_EXPECT_EQ(test, kernel_write(f->writer, f->want, MIN_READ, NULL),
+					b->err_of_write);
+	}
+	KUNIT_EXPECT_GT(test, after, 1);
 }
 
 static void test_write_at_random(struct kunit *test)
 {
-	struct fake *f = test->priv;
-	unsigned int i;
+	unsigned int i, n;
+	size_t len;
 
 	prandom_seed_state(&f->rnd, 3);
-	fake_table(f, 200);
-	open_writer(f);
+	fake_table(192, NULL);
+	open_writer();
 	for (i = 0; i < 2000; i++) {
-		unsigned int n = prandom_u32_state(&f->rnd) % 12;
-		size_t len = 0;
-
-		while (n--) {
+		for (n = prandom_u32_state(&f->rnd) % 12, len = 0; n; n--) {
 			u32 x = prandom_u32_state(&f->rnd);
-			u32 index = (x >> 12) % 220;
 
-			/* Some too far out. */
-			if (!(x & 0xf00))
-				index = x;
-			len = add_record(f, len, index, x & 7, x >> 4 & 7);
-			/* Some with a last HPTE that is not valid. */
+			/* Some too far out, some with an entry that is bad, most whole */
+			len = add_record(x & 0xf00 ? (x >> 12) % 200 : x, x & 7, x >> 4 & 7);
 			if (x & 7 && !(x >> 24 & 15))
-				((u8 *)f->want)[len - ENTRY_SIZE + 7] &= ~VALID;
+				spoil_record(x % (x & 7));
 		}
-		/* Most of them whole. */
 		if (len && i % 4 == 3)
 			len = prandom_u32_state(&f->rnd) % len;
-		writer_write(f, len);
+		writer_write(len, UINT_MAX, 0, 0);
 	}
 }
-
-/* ------------------------------------------------ what is seen from outside */
-
-static void expect_reader(struct reader *r, const char *table, u32 order,
-			  unsigned int pass, unsigned long position,
-			  unsigned long pending, u64 entries, u64 invalid,
-			  u64 bytes)
-{
-	char want[sizeof(r->f->fdinfo)];
-
-	scnprintf(want, sizeof(want),
-		  "hpt-flavour:\tfake\nhpt-direction:\tread\nhpt-table:\t%s\nhpt-order:\t%u\nhpt-pass:\t%u\nhpt-position:\t%lu\nhpt-pending:\t%lu\nhpt-entries:\t%llu\nhpt-invalid:\t%llu\nhpt-bytes:\t%llu\n",
-		  table, order, pass, position, pending, entries, invalid, bytes);
-	KUNIT_EXPECT_STREQ(r->f->test, fdinfo(r->f, r->file), want);
-}
-
-static void expect_writer(struct fake *f, const char *table, u32 order,
-			  u64 entries, u64 invalid, u64 bytes)
-{
-	char want[sizeof(f->fdinfo)];
-
-	scnprintf(want, sizeof(want),
-		  "hpt-flavour:\tfake\nhpt-direction:\twrite\nhpt-table:\t%s\nhpt-order:\t%u\nhpt-entries:\t%llu\nhpt-invalid:\t%llu\nhpt-bytes:\t%llu\n",
-		  table, order, entries, invalid, bytes);
-	KUNIT_EXPECT_STREQ(f->test, fdinfo(f, f->writer), want);
-}
-
-static void test_fdinfo_reader(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	struct reader *r;
-
-	/* No table. */
-	r = open_reader(f, 0, 0, 5);
-	expect_reader(r, "none", 0, 0, 0, 0, 0, 0, 0);
-	KUNIT_EXPECT_EQ(test, kernel_read(r->file, f->got, 100, NULL), 0);
-	fake_table(f, 100);
-	fake_set_range(f, 10, 20, VALID);
-	expect_reader(r, "none", 0, 0, 0, 0, 0, 0, 0);
-
-	/* Amid the first pass, at its end, and when there is nothing new. */
-	reader_start(r);
-	KUNIT_EXPECT_EQ(test, reader_read(r, HEADER_SIZE + MIN_READ + 1),
-			HEADER_SIZE + MIN_READ);
-	expect_reader(r, "current", 11, 1, 11, 89, 1, 5, 32);
-	KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), MIN_READ + 8 * ENTRY_SIZE);
-	expect_reader(r, "current", 11, 2, 0, 0, 10, 85, 184);
-	KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), 0);
-	expect_reader(r, "current", 11, 3, 0, 0, 10, 85, 184);
-
-	/* A change, when somebody has found it, which this one makes hard. */
-	fake_set_range(f, 50, 53, VALID);
-	__set_bit(50, f->touched);
-	expect_reader(r, "current", 11, 3, 0, 0, 10, 85, 184);
-	KUNIT_EXPECT_EQ(test, reader_read(r, MIN_READ), MIN_READ);
-	expect_reader(r, "current", 11, 3, 51, 2, 11, 85, 208);
-
-	/* A reset, before the reader knows and after; then the table goes. */
-	fake_table(f, 100);
-	expect_reader(r, "current", 11, 1, 5, 100, 11, 85, 208);
-	KUNIT_EXPECT_EQ(test, reader_read(r, BUF_SIZE), HEADER_SIZE);
-	expect_reader(r, "current", 11, 2, 0, 5, 11, 180, 216);
-	fake_table(f, 0);
-	expect_reader(r, "gone", 11, 2, 0, 0, 11, 180, 216);
-	fake_table(f, 100);
-	expect_reader(r, "gone", 11, 2, 0, 0, 11, 180, 216);
-}
-
-static void test_fdinfo_large_table(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	const char *text;
-	struct reader *r;
-
-	/* Pending HPTEs are counted in stretches, the last of them no whole one. */
-	fake_table(f, 5 * STRETCH + 77);
-	r = open_reader(f, 0, 0, STRETCH + 1);
-	text = fdinfo(f, r->file);
-	KUNIT_EXPECT_EQ(test, fdinfo_number(f, text, "pending:\t"),
-			4 * STRETCH + 76);
-	KUNIT_EXPECT_EQ(test, fdinfo_number(f, text, "position:\t"), STRETCH + 1);
-	fake_set(f, 0, VALID);
-	fake_set(f, f->nr - 1, VALID);
-	reader_drain(r, 1000);
-}
-
-static void test_fdinfo_writer(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	size_t len;
-
-	open_writer(f);
-	expect_writer(f, "none", 0, 0, 0, 0);
-	fake_table(f, 100);
-	len = add_record(f, 0, 10, 3, 4);
-	len = add_record(f, len, 50, 0, 50);
-	len = add_record(f, len, 50, 1, 50);
-	KUNIT_EXPECT_EQ(test, writer_write(f, len), 64);
-	expect_writer(f, "current", 11, 3, 54, 64);
-
-	/* One that the flavour refuses does not count, the one before does. */
-	len = add_record(f, 0, 10, 1, 0);
-	len = add_record(f, len, 20, 1, 0);
-	f->hook_err = -EIO;
-	fake_arm(f, hook_fail, AT_PUT, 1);
-	model_write(f, f->want, MIN_READ);
-	writer_check(f, kernel_write(f->writer, f->want, len, NULL), MIN_READ);
-	expect_writer(f, "current", 11, 4, 54, 88);
-	f->hook = NULL;
-
-	fake_table(f, 100);
-	expect_writer(f, "current", 11, 4, 54, 88);
-	fake_table(f, 200);
-	expect_writer(f, "gone", 11, 4, 54, 88);
-}
-
-static void expect_stats(struct fake *f, u64 read, u64 written, u64 harvested)
-{
-	struct kvm_vm_stat *stat = &f->kvm.stat;
-
-	KUNIT_EXPECT_EQ(f->test, atomic64_read(&stat->hpt_entries_read), read);
-	KUNIT_EXPECT_EQ(f->test, stat->hpt_entries_written, written);
-	KUNIT_EXPECT_EQ(f->test, stat->hpt_changes_harvested, harvested);
-}
-
-static void test_stats(struct kunit *test)
-{
-	struct fake *f = test->priv;
-	struct reader *a, *b;
-	unsigned long end;
-	size_t len;
-
-	fake_table(f, 2 * STRETCH);
-	open_writer(f);
-	len = add_record(f, 0, 0, 100, 50);
-	KUNIT_EXPECT_EQ(test, writer_write(f, len), len);
-	expect_stats(f, 0, 100, 0);
-	a = open_reader(f, 0, 0, 0);
-	b = open_reader(f, 1, 0, 50);
-	reader_drain(a, 1000);
-	expect_stats(f, 100, 100, 0);
-	reader_drain(b, 1000);
-	expect_stats(f, 150, 100, 0);
-
-	/* A change is harvested once, however many learn of it. */
-	fake_set(f, 5, VALID);
-	fake_set(f, 6, VALID);
-	fake_set(f, STRETCH, VALID);
-	expect_stats(f, 150, 100, 0);
-	KUNIT_EXPECT_EQ(test, reader_read(a, MIN_READ), MIN_READ);
-	expect_stats(f, 151, 100, 2);
-	reader_drain(b, 1000);
-	expect_stats(f, 154, 100, 3);
-	reader_drain(a, 1000);
-	expect_stats(f, 156, 100, 3);
-
-	/* One that the flavour finds on the way is a change, too. */
-	fake_set(f, 7, VALID);
-	__set_bit(7, f->touched);
-	KUNIT_EXPECT_EQ(test, reader_read(a, MIN_READ), MIN_READ);
-	expect_stats(f, 157, 100, 5);
-	reader_drain(a, 1000);
-	reader_drain(b, 1000);
-
-	expect_stats(f, 158, 100, 5);
-
-	/* What is refused has not been written, what does not arrive not read. */
-	len = add_record(f, 0, f->nr, 1, 0);
-	KUNIT_EXPECT_EQ(test, writer_write(f, len), -EINVAL);
-	end = user_memory(test, CHUNK);
-	fake_set(f, 8, VALID);
-	KUNIT_EXPECT_EQ(test, reader_read_fault(a, end, 280, 7), -EFAULT);
-	expect_stats(f, 158, 100, 6);
-	reader_drain(a, 1000);
-	expect_stats(f, 159, 100, 6);
-}
-
-/* ------------------------------------------------------------- the suite */
 
 static int hpt_fd_init(struct kunit *test)
 {
-	struct fake *f = vzalloc(sizeof(*f));
-
-	if (!f)
-		return -ENOMEM;
-	if (init_srcu_struct(&f->kvm.srcu)) {
-		vfree(f);
-		return -ENOMEM;
-	}
+	memset(f, 0, offsetof(struct fake, readers));
 	f->test = test;
+	f->ops = fake_ops;
+	f->held_limit = HELD_LIMIT;
 	f->kvm.mm = current->mm;
-	/* Ours, so that it is never destroyed. */
-	refcount_set(&f->kvm.users_count, 1);
+	refcount_set(&f->kvm.users_count, 1);	/* ours, so that it is never destroyed */
 	kvmppc_hpt_init_vm(&f->kvm);
-	test->priv = f;
-	f->got = vzalloc(BUF_SIZE + MARGIN);
-	f->want = vzalloc(BUF_SIZE + MARGIN);
-	return f->got && f->want ? 0 : -ENOMEM;
+	timer_setup(&f->timer, fake_unlock, 0);
+	return init_srcu_struct(&f->kvm.srcu);
 }
 
 static void hpt_fd_exit(struct kunit *test)
 {
-	struct fake *f = test->priv;
+	struct kvm_hpt_watch *watch = &f->kvm.arch.hpt_watch;
 	unsigned int i;
 
-	if (!f)
-		return;
-
-	f->hook = NULL;
+	if (f->step && test->status == KUNIT_FAILURE)
+		kunit_info(test, "in step %u\n", f->step);
+	fake_arm(0, 0, NOTHING, 0);
+	timer_shutdown_sync(&f->timer);
+	flush_signals(current);
 	for (i = 0; i < MAX_READERS; i++)
 		close_reader(&f->readers[i]);
-	close_writer(f);
-
+	close_writer();
+	/* What could not be opened is closed by others. */
+	for (i = 0; i < 1000 && refcount_read(&f->kvm.users_count) > 1; i++) {
+		flush_delayed_fput();
+		fsleep(1000);
+	}
 	/* Nothing is left behind. */
 	KUNIT_EXPECT_STREQ(test, f->misuse ?: "", "");
-	KUNIT_EXPECT_FALSE(test, f->held);
-	KUNIT_EXPECT_TRUE(test, list_empty(&f->kvm.arch.hpt_watch.readers));
+	KUNIT_EXPECT_TRUE(test, list_empty(&watch->readers) && !watch->nr_readers);
 	KUNIT_EXPECT_EQ(test, atomic_read(&f->kvm.arch.hpte_mod_interest), 0);
 	KUNIT_EXPECT_EQ(test, refcount_read(&f->kvm.users_count), 1);
-	if (refcount_read(&f->kvm.users_count) != 1)
-		return;	/* somebody has it, rather lose it */
-
 	cleanup_srcu_struct(&f->kvm.srcu);
-	vfree(f->hptes);
-	vfree(f->log);
-	vfree(f->touched);
-	vfree(f->wanted);
-	vfree(f->got);
-	vfree(f->want);
+}
+
+static int hpt_fd_suite_init(struct kunit_suite *suite)
+{
+	f = vzalloc(sizeof(*f));
+	return f ? 0 : -ENOMEM;
+}
+
+static void hpt_fd_suite_exit(struct kunit_suite *suite)
+{
 	vfree(f);
 }
 
+KUNIT_ARRAY_PARAM_DESC(reading, reading, s);
+KUNIT_ARRAY_PARAM_DESC(readers, readers, s);
+KUNIT_ARRAY_PARAM_DESC(tables, tables, s);
+KUNIT_ARRAY_PARAM_DESC(writing, writing, s);
+KUNIT_ARRAY_PARAM_DESC(between, between, name);
+KUNIT_ARRAY_PARAM_DESC(soaks, soaks, name);
+
+/* For their names */
+#define test_reading	test_script
+#define test_readers	test_script
+#define test_tables	test_script
+#define test_writing	test_script
+
 static struct kunit_case hpt_fd_cases[] = {
 	KUNIT_CASE(test_open),
-	KUNIT_CASE(test_open_too_large),
-	KUNIT_CASE(test_close_while_held),
-	KUNIT_CASE(test_read_sizes_too_small),
-	KUNIT_CASE_SLOW(test_read_small_buffers),
-	KUNIT_CASE(test_read_as_many_as_fit),
-	KUNIT_CASE(test_read_split_valid),
-	KUNIT_CASE(test_read_split_invalid),
-	KUNIT_CASE(test_read_split_both),
-	KUNIT_CASE(test_read_bolted),
-	KUNIT_CASE(test_read_start_index),
-	KUNIT_CASE(test_read_changes),
-	KUNIT_CASE(test_read_changes_under_way),
-	KUNIT_CASE(test_read_end_of_pass),
-	KUNIT_CASE(test_read_goes_around),
-	KUNIT_CASE(test_read_several_readers),
-	KUNIT_CASE(test_read_finds_more),
-	KUNIT_CASE(test_read_segments),
-	KUNIT_CASE(test_read_fault),
-	KUNIT_CASE(test_read_fault_in_first_pass),
-	KUNIT_CASE(test_read_fault_far_in),
-	KUNIT_CASE(test_read_interrupted),
-	KUNIT_CASE(test_read_reset),
-	KUNIT_CASE(test_read_reset_under_way),
-	KUNIT_CASE(test_read_reset_before_copy),
-	KUNIT_CASE(test_read_stale),
-	KUNIT_CASE(test_read_stale_under_way),
-	KUNIT_CASE(test_read_no_table),
-	KUNIT_CASE(test_read_at_random),
-	KUNIT_CASE(test_write_mixed),
-	KUNIT_CASE(test_write_what_was_read),
-	KUNIT_CASE(test_write_cut_short),
-	KUNIT_CASE(test_write_overlapping),
-	KUNIT_CASE(test_write_index_overflow),
-	KUNIT_CASE(test_write_empty_record),
-	KUNIT_CASE(test_write_bad_entry),
-	KUNIT_CASE(test_write_flavour_refuses),
-	KUNIT_CASE(test_write_not_now),
-	KUNIT_CASE(test_write_no_table),
-	KUNIT_CASE(test_write_stale),
-	KUNIT_CASE(test_write_other_process),
-	KUNIT_CASE(test_write_long_records),
-	KUNIT_CASE(test_write_across_buffers),
-	KUNIT_CASE(test_write_many),
-	KUNIT_CASE(test_write_segments),
-	KUNIT_CASE(test_write_fault),
+	KUNIT_CASE(test_many_readers),
+	KUNIT_CASE(test_format),
+	KUNIT_CASE_PARAM(test_reading, reading_gen_params),
+	KUNIT_CASE_PARAM(test_readers, readers_gen_params),
+	KUNIT_CASE_PARAM(test_tables, tables_gen_params),
+	KUNIT_CASE_PARAM(test_writing, writing_gen_params),
+	KUNIT_CASE_PARAM(test_read_between, between_gen_params),
+	KUNIT_CASE_PARAM(test_read_at_random, soaks_gen_params),
+	KUNIT_CASE(test_write_short),
+	KUNIT_CASE_PARAM(test_write_between, between_gen_params),
 	KUNIT_CASE(test_write_at_random),
-	KUNIT_CASE(test_fdinfo_reader),
-	KUNIT_CASE(test_fdinfo_large_table),
-	KUNIT_CASE(test_fdinfo_writer),
-	KUNIT_CASE(test_stats),
 	{}
 };
 
@@ -3021,6 +1509,8 @@ static struct kunit_suite hpt_fd_suite = {
 	.name = "kvm-hpt-fd",
 	.init = hpt_fd_init,
 	.exit = hpt_fd_exit,
+	.suite_init = hpt_fd_suite_init,
+	.suite_exit = hpt_fd_suite_exit,
 	.test_cases = hpt_fd_cases,
 };
 
