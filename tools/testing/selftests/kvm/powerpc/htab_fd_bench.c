@@ -34,6 +34,8 @@ static int __maybe_unused test_harness_run(int argc, char **argv);
 #define PAIRS_N		255UL
 /* Times that a pass is read; a smaller one is disturbed more easily, and soon done */
 #define PASSES		15
+/* At so many places of the table */
+#define LOOKS		99UL
 
 static unsigned int order = 24, rounds = 3;
 static unsigned long type;
@@ -428,6 +430,48 @@ static void changed(void)
 	htab_vm_close(&vm);
 }
 
+/*
+ * Instructions to open a reader, read a group of 8 entries, and close it: what QEMU
+ * does for each address that a debugger looks at.
+ */
+static uint64_t looks(struct htab_vm *vm)
+{
+	uint64_t counts[LOOKS], begin;
+	unsigned int i;
+
+	for (i = 0; i < LOOKS; i++) {
+		unsigned long index = vm->npte / LOOKS * i / 8 * 8;
+		struct kvm_get_htab_header hdr;
+		ssize_t len;
+		int fd;
+
+		begin = now();
+		fd = htab_open(vm, 0, index);
+		len = xread(fd, buf, sizeof(hdr) + 8 * HTAB_ENTRY);
+		close(fd);
+		counts[i] = since(begin);
+		OK(fd);
+		memcpy(&hdr, buf, sizeof(hdr));
+		if (OK(len) < HTAB_ONE || hdr.index != index || hdr.n_valid != 4)
+			die("the entries at %lu were not returned", index);
+	}
+	return median(counts, LOOKS);
+}
+
+static void look(void)
+{
+	struct htab_vm vm;
+	int fd;
+
+	vm_open(&vm, true);
+	fill(&vm);
+	result("look", 1, looks(&vm));
+	fd = reader_open(&vm);
+	result("look_beside", 1, looks(&vm));
+	close(fd);
+	htab_vm_close(&vm);
+}
+
 /* Whole passes, by how much has changed: none, one, ten, ... half of the entries */
 static void shares(void)
 {
@@ -574,6 +618,7 @@ static const struct row {
 	{ "first_empty", first_empty, false },
 	{ "unchanged", unchanged, false },
 	{ "changed", changed, false },
+	{ "look", look, false },
 	{ "restore_4", restore_4, false },
 	{ "restore_64", restore_64, false },
 	{ "restore_4_bare", restore_4_bare, false },

@@ -90,6 +90,40 @@ TEST_F(htab, cost_of_unchanged_pass)
 	COST_IS_UNDER(0.10, 0.10, begin, self->vm.npte, "unchanged pass, an HPTE");
 }
 
+/*
+ * To open a reader, read a group of 8 entries, and close it is what QEMU does for
+ * each address that a debugger looks at. The size of the table does not matter.
+ */
+TEST_F(htab, cost_of_a_look)
+{
+	static const unsigned int orders[] = { 18, 24 };
+	int cost = COST_OPEN();
+	uint64_t least[ARRAY_SIZE(orders)], begin;
+	unsigned int i, k;
+
+	for (i = 0; i < ARRAY_SIZE(orders); i++) {
+		least[i] = UINT64_MAX;
+		TABLE(orders[i]);
+		for (k = 0; k < 32; k++)
+			stream_run(&self->s, self->vm.npte / 2 + 8 * k, 4, 4, 0);
+		WRITE_STREAM();
+		for (k = 0; k < 9; k++) {
+			begin = cost_now(cost);
+			self->reader = htab_open(&self->vm, 0, self->vm.npte / 2 + 8 * k);
+			ASSERT_LE(HTAB_HEADER, xread(self->reader, self->buf,
+						     HTAB_HEADER + 8 * HTAB_ENTRY));
+			close(self->reader);
+			begin = cost_now(cost) - begin;
+			if (begin < least[i])
+				least[i] = begin;
+		}
+		TH_LOG("a look at a table of order %u: %lu instructions", orders[i],
+		       (unsigned long)least[i]);
+	}
+	EXPECT_LT(least[1] * 4, least[0] * 5);
+	EXPECT_LT(least[1], 22000);
+}
+
 TEST_F(htab, cost_of_few_changes)
 {
 	int cost = COST_OPEN();
