@@ -76,7 +76,8 @@ TEST_F(htab, cost_of_first_pass)
 TEST_F(htab, cost_of_unchanged_pass)
 {
 	int cost = COST_OPEN();
-	uint64_t begin;
+	uint64_t begin, least = UINT64_MAX;
+	unsigned int i;
 
 	TABLE(22);
 	FILL(0, 20000, 0);
@@ -84,10 +85,15 @@ TEST_F(htab, cost_of_unchanged_pass)
 	DRAIN_AND_COMPARE();
 	/* The first may tidy up */
 	ASSERT_EQ(0, xread(self->reader, self->buf, HTAB_QEMU_BUF));
-	begin = cost_now(cost);
-	ASSERT_EQ(0, xread(self->reader, self->buf, HTAB_QEMU_BUF));
-	begin = cost_now(cost) - begin;
-	COST_IS_UNDER(0.10, 0.10, begin, self->vm.npte, "unchanged pass, an HPTE");
+	/* An interrupt may come in between, and adds a quarter */
+	for (i = 0; i < 9; i++) {
+		begin = cost_now(cost);
+		ASSERT_EQ(0, xread(self->reader, self->buf, HTAB_QEMU_BUF));
+		begin = cost_now(cost) - begin;
+		if (begin < least)
+			least = begin;
+	}
+	COST_IS_UNDER(0.10, 0.10, least, self->vm.npte, "unchanged pass, an HPTE");
 }
 
 /*
