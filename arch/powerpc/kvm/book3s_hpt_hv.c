@@ -381,23 +381,6 @@ static __always_inline pte_t *hpt_hv_host_pte(struct kvm *kvm,
 	return walk->ptep;
 }
 
-/* As kvmppc_read_update_linux_pte(), which is slow, if there is nothing to set */
-static __always_inline pte_t hpt_hv_read_pte(pte_t *ptep, bool writing)
-{
-	pte_t pte = READ_ONCE(*ptep);
-
-	if (pte_present(pte) && pte_young(pte) && !(pte_val(pte) & H_PAGE_BUSY) &&
-	    (!writing || !pte_write(pte) || pte_dirty(pte)))
-		return pte;
-	return kvmppc_read_update_linux_pte(ptep, writing);
-}
-
-/* An absent HPTE: the host brings in what it maps when the guest needs it. */
-static unsigned long hpt_hv_absent_r(unsigned long r, unsigned long psize)
-{
-	return r & (HPTE_R_PP0 | (psize - 1)) & ~HPTE_R_KEY_LO;
-}
-
 /*
  * Find what an HPTE maps: *@r is the second doubleword as the guest sees it, and
  * becomes that for the hardware, in the old format, R and C apart.
@@ -412,9 +395,10 @@ hpt_hv_map(struct kvm *kvm, struct kvm_memslots *slots, struct hpt_hv_walk *walk
 	   unsigned long psize, unsigned long *r)
 {
 	unsigned long gpa = *r & HPTE_R_RPN & ~(psize - 1);
-	unsigned long gfn = gpa >> PAGE_SHIFT, hva, hr, size;
+	unsigned long gfn = gpa >> PAGE_SHIFT, hva;
 	struct kvm_memory_slot *slot = __gfn_to_memslot(slots, gfn);
-	pte_t *ptep, pte;
+	pte_t *ptep;
+	int present;
 
 	if (!slot || slot->flags & KVM_MEMSLOT_INVALID) {
 		/* MMIO, which is what all bits of the key say */
@@ -427,27 +411,9 @@ hpt_hv_map(struct kvm *kvm, struct kvm_memslots *slots, struct hpt_hv_walk *walk
 	hva = __gfn_to_hva_memslot(slot, gfn);
 	/* None while an mmu notifier is at work */
 	ptep = hpt_hv_host_pte(kvm, walk, hva);
-	/* A large page is a part of the host's if it begins where one begins */
-	size = ptep && walk->shift && !(hva & (psize - 1)) ? 1UL << walk->shift : PAGE_SIZE;
-	if (ptep && size < psize)
-		return ERR_PTR(-EIO);
-	pte = ptep ? hpt_hv_read_pte(ptep, hpte_is_writable(*r)) : __pte(0);
-	if (!pte_present(pte) || pte_protnone(pte)) {
-		*r = hpt_hv_absent_r(*r, psize);
-		return NULL;
-	}
-
-	hr = *r & (HPTE_R_KEY | HPTE_R_PP0 | (psize - 1));
-	if (hpte_is_writable(hr) && !pte_write(pte))
-		hr = hpte_make_readonly(hr);
-	if (!hpte_cache_flags_ok(hr, pte_ci(pte))) {
-		if (pte_ci(pte))
-			return ERR_PTR(-EIO);
-		/* The guest takes it for a device, but it is memory. */
-		hr &= ~(HPTE_R_W | HPTE_R_I | HPTE_R_G);
-		hr |= HPTE_R_M;
-	}
-	*r = hr | pte_pfn(pte) << PAGE_SHIFT | (hva & (size - 1)) | (gpa & ~PAGE_MASK);
+	present = kvmppc_map_guest_page(ptep, walk->shift, hva, psize, r);
+	if (present <= 0)
+		return ERR_PTR(present);
 	return &slot->arch.rmap[gfn - slot->base_gfn];
 }
 
@@ -455,8 +421,10 @@ hpt_hv_map(struct kvm *kvm, struct kvm_memslots *slots, struct hpt_hv_walk *walk
  * What H_ENTER does with H_EXACT, to an HPTE that is not occupied, at a fraction
  * of the cost.  As the table is held for writing, no vCPU runs, and nobody else
  * who takes the table lock has to do with HPTEs and rmap chains; mmu notifiers,
- * which do not, hold mmu_lock.  So does the caller, which gives him every HPTE.
- * When he is done, the hardware wants a ptesync.
+ * which do not, hold mmu_lock.  So does the caller, which gives him every HPTE:
+ * what kvmppc_do_h_enter() does besides, for a place in the HPTEG, the HPTE's lock
+ * and a notifier that comes in between, is not needed.  When he is done, the
+ * hardware wants a ptesync.
  *
  * Returns -EIO if the host cannot map what the guest wants; but if @anyway, it
  * then becomes absent, as it would be if the page were swapped out.
@@ -476,7 +444,8 @@ hpt_hv_enter(struct kvm *kvm, struct kvm_memslots *slots, struct hpt_hv_walk *wa
 	if (IS_ERR(rmap)) {
 		if (!anyway)
 			return PTR_ERR(rmap);
-		hr = hpt_hv_absent_r(hr, psize);
+		/* It is no MMIO */
+		hr &= ~HPTE_R_KEY_LO;
 		rmap = NULL;
 	}
 	rev->guest_rpte = r & ~HPTE_GR_RESERVED;
