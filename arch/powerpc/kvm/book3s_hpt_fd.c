@@ -27,7 +27,7 @@
  *
  * Locks, outermost first:
  *
- *  hpt_reader.lock, hpt_writer.lock
+ *  hpt_file.lock
  *	One read or write at a time on a file descriptor.  Protects the fields
  *	of the reader or writer, with the exceptions below.  User memory is
  *	accessed under this lock (so mmap_lock nests inside it).
@@ -105,23 +105,28 @@ struct hpt_records {
 	unsigned long valid, invalid;	/* HPTEs in all records */
 };
 
-struct hpt_reader {
+/* A reader or a writer */
+struct hpt_file {
 	struct kvm *kvm;
 	const struct kvmppc_hpt_ops *ops;
 	unsigned int id;
-	bool bolted;
+	bool writes;
+	bool bolted;		/* reads bolted HPTEs only */
 	u64 start_index;
 
 	struct mutex lock;	/* see above; protects what follows */
 	void *buf;
+	size_t buf_size;
+	struct hpt_count count;	/* of what has been returned, or applied */
+	u64 lineage;		/* of the table it is for, 0 before there is one, */
+	u32 order;		/* and the order of that */
+
+	/* What follows is a reader's. */
 	unsigned long nr;	/* HPTEs of the table */
 	unsigned long passed;	/* HPTEs that this read has gone over */
 	unsigned int pass;
-	struct hpt_count count;	/* of what has been returned, ... */
-	struct hpt_count before;	/* ... until this pass began */
-	u64 generation;		/* of the table it is for, */
-	u64 lineage;		/* 0 before there is one, */
-	u32 order;		/* and its order */
+	struct hpt_count before;	/* what @count was when this pass began */
+	u64 generation;		/* of the table */
 
 	/* Protected by the table lock. */
 	struct list_head node;
@@ -130,19 +135,6 @@ struct hpt_reader {
 	bool missed;		/* the next one has to */
 	unsigned long *pending;	/* to be returned besides what the log says */
 	unsigned long nr_pending;	/* bits set in it */
-};
-
-struct hpt_writer {
-	struct kvm *kvm;
-	const struct kvmppc_hpt_ops *ops;
-	unsigned int id;
-
-	struct mutex lock;	/* see above; protects what follows */
-	void *buf;
-	size_t buf_size;
-	struct hpt_count count;	/* of what has been applied */
-	u64 lineage;		/* of the table it is for, 0 before there is one */
-	u32 order;		/* of that table */
 };
 
 static atomic_t hpt_ids = ATOMIC_INIT(0);
@@ -193,7 +185,7 @@ EXPORT_SYMBOL_GPL(kvmppc_hpt_replaced);
  *
  * Context: the table is held.
  */
-static bool hpt_reader_is_alone(struct hpt_reader *r)
+static bool hpt_reader_is_alone(struct hpt_file *r)
 {
 	return READ_ONCE(r->kvm->arch.hpt_watch.nr_readers) == 1;
 }
@@ -203,7 +195,7 @@ static bool hpt_reader_is_alone(struct hpt_reader *r)
  * first pass, which may be closed soon, can do without, but not one in a second
  * whole one, or it would never come to return but what has changed.
  */
-static bool hpt_reader_is_bare(struct hpt_reader *r)
+static bool hpt_reader_is_bare(struct hpt_file *r)
 {
 	/* Without its lock: a pass that ends just now is as good either way. */
 	const bool first = r->whole && data_race(r->pass) == 1;
@@ -225,11 +217,11 @@ EXPORT_SYMBOL_IF_KUNIT(kvmppc_hpt_alloc_pending);
  *
  * Context: the table is held.
  */
-static bool hpt_reader_equip_another(struct hpt_reader *r)
+static bool hpt_reader_equip_another(struct hpt_file *r)
 {
 	struct kvm_hpt_watch *watch = &r->kvm->arch.hpt_watch;
 	unsigned long *pending = NULL;
-	struct hpt_reader *other;
+	struct hpt_file *other;
 	bool found;
 
 	for (;;) {
@@ -260,7 +252,7 @@ static bool hpt_reader_equip_another(struct hpt_reader *r)
  *
  * Context: the table is held.
  */
-static void hpt_reader_remember(struct hpt_reader *r, unsigned long word,
+static void hpt_reader_remember(struct hpt_file *r, unsigned long word,
 				unsigned long bits)
 {
 	/* In one step, since fdinfo looks on: never more than there are. */
@@ -273,11 +265,11 @@ static void hpt_reader_remember(struct hpt_reader *r, unsigned long word,
  *
  * Context: the table is held.
  */
-static void hpt_reader_tell_others(struct hpt_reader *r, unsigned long word,
+static void hpt_reader_tell_others(struct hpt_file *r, unsigned long word,
 				   unsigned long bits)
 {
 	struct kvm_hpt_watch *watch = &r->kvm->arch.hpt_watch;
-	struct hpt_reader *other;
+	struct hpt_file *other;
 
 	spin_lock(&watch->lock);
 	list_for_each_entry(other, &watch->readers, node) {
@@ -299,7 +291,7 @@ static void hpt_reader_tell_others(struct hpt_reader *r, unsigned long word,
  *
  * Context: the table is held.
  */
-static void hpt_reader_put_back(struct hpt_reader *r,
+static void hpt_reader_put_back(struct hpt_file *r,
 				struct kvmppc_hpt_hold *hold,
 				unsigned long word, unsigned long bits)
 {
@@ -319,10 +311,9 @@ static void hpt_reader_put_back(struct hpt_reader *r,
  *
  * Context: the table is held.
  */
-static __always_inline unsigned long hpt_reader_harvest(struct hpt_reader *r,
-					       struct kvmppc_hpt_hold *hold,
-					       unsigned long word,
-					       unsigned long mask)
+static __always_inline unsigned long
+hpt_reader_harvest(struct hpt_file *r, struct kvmppc_hpt_hold *hold,
+		   unsigned long word, unsigned long mask)
 {
 	const struct kvm_hpt_entry *hptes = hold->hptes + word * BITS_PER_LONG;
 	atomic_long_t *changes = (atomic_long_t *)&hold->changes[word];
@@ -401,11 +392,9 @@ static inline void hpt_recorded(struct hpt_records *out, unsigned long index,
  *
  * Context: the table is held.
  */
-static noinline unsigned long hpt_reader_emit_slowly(struct hpt_reader *r,
-						     struct kvmppc_hpt_hold *hold,
-						     struct hpt_records *out,
-						     unsigned long at,
-						     unsigned long end)
+static noinline unsigned long
+hpt_reader_emit_slowly(struct hpt_file *r, struct kvmppc_hpt_hold *hold,
+		       struct hpt_records *out, unsigned long at, unsigned long end)
 {
 	struct kvm_hpt_entry hpte;
 	bool valid, news;
@@ -453,10 +442,9 @@ static unsigned long hpt_count_invalid(const struct kvmppc_hpt_hold *hold,
  *
  * Context: the table is held.
  */
-static __always_inline unsigned long hpt_reader_emit(struct hpt_reader *r,
-					    struct kvmppc_hpt_hold *hold,
-					    struct hpt_records *out,
-					    unsigned long at, unsigned long end)
+static __always_inline unsigned long
+hpt_reader_emit(struct hpt_file *r, struct kvmppc_hpt_hold *hold,
+		struct hpt_records *out, unsigned long at, unsigned long end)
 {
 	while (at < end) {
 		bool valid = READ_ONCE(hold->hptes[at].v) & hold->there;
@@ -497,10 +485,9 @@ static __always_inline unsigned long hpt_reader_emit(struct hpt_reader *r,
  *
  * Context: the table is held.
  */
-static noinline bool hpt_reader_gather_all(struct hpt_reader *r,
-					   struct kvmppc_hpt_hold *hold,
-					   unsigned long end,
-					   struct hpt_records *records)
+static noinline bool
+hpt_reader_gather_all(struct hpt_file *r, struct kvmppc_hpt_hold *hold,
+		      unsigned long end, struct hpt_records *records)
 {
 	unsigned long word, mask = BITMAP_FIRST_WORD_MASK(r->pos);
 	struct hpt_records out = *records;
@@ -541,10 +528,9 @@ static inline unsigned long hpt_next_word(const unsigned long *map,
  *
  * Context: the table is held.
  */
-static noinline bool hpt_reader_gather_changed(struct hpt_reader *r,
-					       struct kvmppc_hpt_hold *hold,
-					       unsigned long end,
-					       struct hpt_records *records)
+static noinline bool
+hpt_reader_gather_changed(struct hpt_file *r, struct kvmppc_hpt_hold *hold,
+			  unsigned long end, struct hpt_records *records)
 {
 	unsigned long word = BIT_WORD(r->pos), words = BIT_WORD(end), from;
 	/* What is before that is for the next pass. */
@@ -585,29 +571,18 @@ static noinline bool hpt_reader_gather_changed(struct hpt_reader *r,
 }
 
 /*
- * Tie a reader to the table that there is now, when it first meets one, or
- * have it start over.  Returns -ENODATA if there is no table, -ESTALE if the
- * reader's is gone for good.
+ * Have a reader start over, or begin, with the table that there is now.  All of
+ * it may differ from what the reader knows.
  *
  * Context: the table is held.
  */
-static int hpt_reader_bind(struct hpt_reader *r, struct kvmppc_hpt_hold *hold)
+static int hpt_reader_start(struct hpt_file *r, struct kvmppc_hpt_hold *hold)
 {
 	struct kvm_hpt_watch *watch = &r->kvm->arch.hpt_watch;
 
-	/* No table comes or goes without another generation. */
-	if (r->lineage && r->generation == watch->generation)
-		return 0;
-	if (!hold->nr)
-		return -ENODATA;
-	if (r->lineage && r->lineage != watch->lineage)
-		return -ESTALE;
 	if (hold->nr > HPT_MAX_NR)
 		return -EOVERFLOW;
-
-	/* All of it may differ from what this reader knows. */
 	r->nr = hold->nr;
-	r->order = watch->order;
 	r->generation = watch->generation;
 	r->pos = r->lineage ? 0 : min(r->start_index, r->nr);
 	r->whole = true;
@@ -622,8 +597,35 @@ static int hpt_reader_bind(struct hpt_reader *r, struct kvmppc_hpt_hold *hold)
 		list_add_tail(&r->node, &watch->readers);
 		watch->nr_readers++;
 		spin_unlock(&watch->lock);
-		/* Pairs with hpt_reader_show_fdinfo(). */
-		smp_store_release(&r->lineage, watch->lineage);
+	}
+	return 0;
+}
+
+/*
+ * Tie a reader or writer to the table that there is now, when it first meets one.
+ * Returns -ENODATA if there is no table, -ESTALE if the one it is for is gone for
+ * good.
+ *
+ * Context: the table is held.
+ */
+static int hpt_bind(struct hpt_file *f, struct kvmppc_hpt_hold *hold)
+{
+	struct kvm_hpt_watch *watch = &f->kvm->arch.hpt_watch;
+	int err;
+
+	if (!hold->nr)
+		return -ENODATA;
+	if (f->lineage && f->lineage != watch->lineage)
+		return -ESTALE;
+	if (!f->writes && (!f->lineage || f->generation != watch->generation)) {
+		err = hpt_reader_start(f, hold);
+		if (err)
+			return err;
+	}
+	if (!f->lineage) {
+		f->order = watch->order;
+		/* Pairs with hpt_show_fdinfo(). */
+		smp_store_release(&f->lineage, watch->lineage);
 	}
 	return 0;
 }
@@ -634,7 +636,7 @@ static int hpt_reader_bind(struct hpt_reader *r, struct kvmppc_hpt_hold *hold)
  *
  * Context: r->lock is held.
  */
-static int hpt_reader_fill(struct hpt_reader *r, struct hpt_records *out)
+static int hpt_reader_fill(struct hpt_file *r, struct hpt_records *out)
 {
 	/* Little room will soon be full: do not look too far ahead. */
 	unsigned long ahead = max((out->end - out->buf) / 8UL, HPT_STRETCH / 64);
@@ -650,7 +652,7 @@ static int hpt_reader_fill(struct hpt_reader *r, struct hpt_records *out)
 		err = r->ops->hold(r->kvm, &hold, 0);
 		if (err)
 			return out->to > out->buf ? 0 : err;
-		err = hpt_reader_bind(r, &hold);
+		err = hpt_bind(r, &hold);
 		if (err) {
 			r->ops->release(r->kvm, &hold, 0);
 			return err;
@@ -690,7 +692,7 @@ static int hpt_reader_fill(struct hpt_reader *r, struct hpt_records *out)
  *
  * Context: r->lock is held.
  */
-static void hpt_reader_undo(struct hpt_reader *r, struct hpt_records *out,
+static void hpt_reader_undo(struct hpt_file *r, struct hpt_records *out,
 			    size_t copied)
 {
 	struct kvm_get_htab_header *rec = out->buf;
@@ -729,7 +731,7 @@ static void hpt_reader_undo(struct hpt_reader *r, struct hpt_records *out,
 }
 
 /* Context: r->lock is held. */
-static void hpt_reader_end_pass(struct hpt_reader *r)
+static void hpt_reader_end_pass(struct hpt_file *r)
 {
 	struct kvm_hpt_watch *watch = &r->kvm->arch.hpt_watch;
 
@@ -754,7 +756,7 @@ static void hpt_reader_end_pass(struct hpt_reader *r)
  */
 static ssize_t hpt_read_iter(struct kiocb *iocb, struct iov_iter *to)
 {
-	struct hpt_reader *r = iocb->ki_filp->private_data;
+	struct hpt_file *r = iocb->ki_filp->private_data;
 	struct hpt_count was;
 	unsigned int pass;
 	ssize_t ret = 0;
@@ -816,48 +818,14 @@ static ssize_t hpt_read_iter(struct kiocb *iocb, struct iov_iter *to)
 	return ret;
 }
 
-/* What does not depend on the direction; @lineage is 0 if there is no table. */
-static void hpt_show_fdinfo(struct seq_file *m, struct kvm *kvm,
-			    const struct kvmppc_hpt_ops *ops, unsigned int id,
-			    const char *direction, u64 lineage, u32 order)
+/* What a reader has to say, at this moment; @lineage is 0 if it has met no table. */
+static void hpt_reader_show(struct seq_file *m, struct hpt_file *r, u64 lineage)
 {
-	const char *table = "none";
-
-	if (lineage) {
-		/* Without the table lock: either answer is as good. */
-		if (data_race(kvm->arch.hpt_watch.lineage) == lineage)
-			table = "current";
-		else
-			table = "gone";
-	}
-	seq_printf(m, "hpt-id:\t%u\n", id);
-	seq_printf(m, "hpt-flavour:\t%s\n", ops->name);
-	seq_printf(m, "hpt-direction:\t%s\n", direction);
-	seq_printf(m, "hpt-table:\t%s\n", table);
-	seq_printf(m, "hpt-order:\t%u\n", lineage ? order : 0);
-}
-
-static void hpt_show_count(struct seq_file *m, const struct hpt_count *counting)
-{
-	/* Without the lock of the reader or writer: what it is just now. */
-	const struct hpt_count count = data_race(*counting);
-
-	seq_printf(m, "hpt-entries:\t%llu\n", count.valid);
-	seq_printf(m, "hpt-invalid:\t%llu\n", count.invalid);
-	seq_printf(m, "hpt-bytes:\t%llu\n", count.bytes);
-}
-
-static void hpt_reader_show_fdinfo(struct seq_file *m, struct file *file)
-{
-	struct hpt_reader *r = file->private_data;
 	struct kvm_hpt_watch *watch = &r->kvm->arch.hpt_watch;
 	unsigned long pending = 0, pos = 0;
 	unsigned int pass = 0;
 	bool there, reset;
-	u64 lineage;
 
-	/* If @lineage is there, what tells of the table is, and stays. */
-	lineage = smp_load_acquire(&r->lineage);
 	if (lineage) {
 		/* Without the reader's lock: how far it is just now, ... */
 		pass = data_race(r->pass);
@@ -883,62 +851,37 @@ static void hpt_reader_show_fdinfo(struct seq_file *m, struct file *file)
 				pending = min(pending + r->nr - pos, r->nr);
 		}
 	}
-
-	hpt_show_fdinfo(m, r->kvm, r->ops, r->id, "read", lineage, r->order);
 	seq_printf(m, "hpt-pass:\t%u\n", pass);
 	seq_printf(m, "hpt-position:\t%lu\n", pos);
 	seq_printf(m, "hpt-pending:\t%lu\n", pending);
-	hpt_show_count(m, &r->count);
 }
 
-static int hpt_reader_release(struct inode *inode, struct file *file)
+static void hpt_show_fdinfo(struct seq_file *m, struct file *file)
 {
-	struct hpt_reader *r = file->private_data;
-	struct kvm *kvm = r->kvm;
+	struct hpt_file *f = file->private_data;
+	/* Without the lock of the reader or writer: what it is just now. */
+	const struct hpt_count count = data_race(f->count);
+	/* If it is there, what tells of the table is, and stays. */
+	const u64 lineage = smp_load_acquire(&f->lineage);
+	const char *table = "none";
 
-	/*
-	 * Not the table lock: whoever has been given the file closes it, or a
-	 * kernel thread on behalf of all, and should not wait for a VM.
-	 */
-	if (r->lineage) {
-		spin_lock(&kvm->arch.hpt_watch.lock);
-		list_del(&r->node);
-		kvm->arch.hpt_watch.nr_readers--;
-		spin_unlock(&kvm->arch.hpt_watch.lock);
+	if (lineage) {
+		/* Without the table lock: either answer is as good. */
+		if (data_race(f->kvm->arch.hpt_watch.lineage) == lineage)
+			table = "current";
+		else
+			table = "gone";
 	}
-	atomic_dec(&kvm->arch.hpte_mod_interest);
-	kvfree(r->pending);
-	kvfree(r->buf);
-	kfree(r);
-	kvm_put_kvm(kvm);
-	return 0;
-}
-
-static const struct file_operations hpt_reader_fops = {
-	.owner		= THIS_MODULE,
-	.read_iter	= hpt_read_iter,
-	.release	= hpt_reader_release,
-	.show_fdinfo	= hpt_reader_show_fdinfo,
-};
-
-/*
- * Tie a writer to the table that there is now, when it first meets one.
- * Returns -EINVAL if there is no table, -ESTALE if the writer's is gone.
- *
- * Context: the table is held, w->lock too unless @w is new.
- */
-static int hpt_writer_bind(struct hpt_writer *w, struct kvmppc_hpt_hold *hold)
-{
-	struct kvm_hpt_watch *watch = &w->kvm->arch.hpt_watch;
-
-	if (!hold->nr)
-		return -EINVAL;
-	if (!w->lineage) {
-		w->order = watch->order;
-		/* Pairs with hpt_writer_show_fdinfo(). */
-		smp_store_release(&w->lineage, watch->lineage);
-	}
-	return w->lineage == watch->lineage ? 0 : -ESTALE;
+	seq_printf(m, "hpt-id:\t%u\n", f->id);
+	seq_printf(m, "hpt-flavour:\t%s\n", f->ops->name);
+	seq_printf(m, "hpt-direction:\t%s\n", f->writes ? "write" : "read");
+	seq_printf(m, "hpt-table:\t%s\n", table);
+	seq_printf(m, "hpt-order:\t%u\n", lineage ? f->order : 0);
+	if (!f->writes)
+		hpt_reader_show(m, f, lineage);
+	seq_printf(m, "hpt-entries:\t%llu\n", count.valid);
+	seq_printf(m, "hpt-invalid:\t%llu\n", count.invalid);
+	seq_printf(m, "hpt-bytes:\t%llu\n", count.bytes);
 }
 
 /*
@@ -946,7 +889,7 @@ static int hpt_writer_bind(struct hpt_writer *w, struct kvmppc_hpt_hold *hold)
  *
  * Context: the table is held for writing.
  */
-static int hpt_writer_apply(struct hpt_writer *w, struct kvmppc_hpt_hold *hold,
+static int hpt_writer_apply(struct hpt_file *w, struct kvmppc_hpt_hold *hold,
 			    const struct kvm_get_htab_header *rec)
 {
 	const struct kvm_hpt_entry *hptes = (const void *)(rec + 1);
@@ -972,7 +915,7 @@ static int hpt_writer_apply(struct hpt_writer *w, struct kvmppc_hpt_hold *hold,
  *
  * Context: w->lock is held.
  */
-static size_t hpt_writer_drain(struct hpt_writer *w, const void *buf,
+static size_t hpt_writer_drain(struct hpt_file *w, const void *buf,
 			       size_t len, int *err)
 {
 	u64 valid = 0, invalid = 0;
@@ -982,7 +925,9 @@ static size_t hpt_writer_drain(struct hpt_writer *w, const void *buf,
 	*err = w->ops->hold(w->kvm, &hold, KVMPPC_HPT_WRITE);
 	if (*err)
 		return 0;
-	*err = hpt_writer_bind(w, &hold);
+	*err = hpt_bind(w, &hold);
+	if (*err == -ENODATA)
+		*err = -EINVAL;
 
 	while (!*err && valid + invalid < HPT_STRETCH &&
 	       len - done >= sizeof(struct kvm_get_htab_header)) {
@@ -1013,7 +958,7 @@ static size_t hpt_writer_drain(struct hpt_writer *w, const void *buf,
  *
  * Context: w->lock is held.
  */
-static int hpt_writer_grow(struct hpt_writer *w, size_t len, size_t left)
+static int hpt_writer_grow(struct hpt_file *w, size_t len, size_t left)
 {
 	struct kvm_get_htab_header *rec = w->buf;
 	size_t size;
@@ -1035,7 +980,7 @@ static int hpt_writer_grow(struct hpt_writer *w, size_t len, size_t left)
 
 static ssize_t hpt_write_iter(struct kiocb *iocb, struct iov_iter *from)
 {
-	struct hpt_writer *w = iocb->ki_filp->private_data;
+	struct hpt_file *w = iocb->ki_filp->private_data;
 	struct hpt_count was;
 	ssize_t ret = 0;
 	int err = 0;
@@ -1079,149 +1024,113 @@ static ssize_t hpt_write_iter(struct kiocb *iocb, struct iov_iter *from)
 	return ret;
 }
 
-static void hpt_writer_show_fdinfo(struct seq_file *m, struct file *file)
+static void hpt_free(struct hpt_file *f)
 {
-	struct hpt_writer *w = file->private_data;
-	/* If it is there, then so is @order. */
-	u64 lineage = smp_load_acquire(&w->lineage);
-
-	hpt_show_fdinfo(m, w->kvm, w->ops, w->id, "write", lineage, w->order);
-	hpt_show_count(m, &w->count);
+	kvfree(f->pending);
+	kvfree(f->buf);
+	kfree(f);
 }
 
-static int hpt_writer_release(struct inode *inode, struct file *file)
+static int hpt_release(struct inode *inode, struct file *file)
 {
-	struct hpt_writer *w = file->private_data;
-	struct kvm *kvm = w->kvm;
+	struct hpt_file *f = file->private_data;
+	struct kvm *kvm = f->kvm;
 
-	kvfree(w->buf);
-	kfree(w);
+	/*
+	 * Not the table lock: whoever has been given the file closes it, or a
+	 * kernel thread on behalf of all, and should not wait for a VM.
+	 */
+	if (!f->writes && f->lineage) {
+		spin_lock(&kvm->arch.hpt_watch.lock);
+		list_del(&f->node);
+		kvm->arch.hpt_watch.nr_readers--;
+		spin_unlock(&kvm->arch.hpt_watch.lock);
+	}
+	if (!f->writes)
+		atomic_dec(&kvm->arch.hpte_mod_interest);
+	hpt_free(f);
 	kvm_put_kvm(kvm);
 	return 0;
 }
 
-static const struct file_operations hpt_writer_fops = {
+/* How it is opened says which of the two it does. */
+static const struct file_operations hpt_fops = {
 	.owner		= THIS_MODULE,
+	.read_iter	= hpt_read_iter,
 	.write_iter	= hpt_write_iter,
-	.release	= hpt_writer_release,
-	.show_fdinfo	= hpt_writer_show_fdinfo,
+	.release	= hpt_release,
+	.show_fdinfo	= hpt_show_fdinfo,
 };
-
-static struct file *hpt_reader_open(struct kvm *kvm,
-				    const struct kvmppc_hpt_ops *ops,
-				    const struct kvm_get_htab_fd *args)
-{
-	struct kvmppc_hpt_hold hold;
-	struct hpt_reader *r;
-	struct file *file;
-	int err;
-
-	r = kzalloc_obj(*r, KVMPPC_HPT_GFP);
-	if (!r)
-		return ERR_PTR(-ENOMEM);
-	r->buf = kvmalloc(HPT_BUF_SIZE, KVMPPC_HPT_GFP);
-	if (!r->buf) {
-		kfree(r);
-		return ERR_PTR(-ENOMEM);
-	}
-	r->kvm = kvm;
-	r->ops = ops;
-	r->id = atomic_inc_return(&hpt_ids);
-	r->bolted = args->flags & KVM_GET_HTAB_BOLTED_ONLY;
-	r->start_index = args->start_index;
-	mutex_init(&r->lock);
-
-	file = anon_inode_getfile("kvm-htab", &hpt_reader_fops, r, O_RDONLY);
-	if (IS_ERR(file)) {
-		kvfree(r->buf);
-		kfree(r);
-		return file;
-	}
-	stream_open(file_inode(file), file);
-
-	/*
-	 * From here on, hpt_reader_release() cleans up.
-	 *
-	 * A change made by someone who has not seen our interest is not in
-	 * the log, and HPTEs may be read without their lock: wait for those
-	 * who are at it, hypercalls, page faults and mmu notifiers, which hold
-	 * kvm->srcu.  Others hold the table lock.  On POWER8 that misses the
-	 * vCPUs of other VMs that a core runs along with those of its own, whose
-	 * srcu only it holds: there a hypercall would have to last from here
-	 * until the first pass comes to its HPTE.
-	 */
-	kvm_get_kvm(kvm);
-	atomic_inc(&kvm->arch.hpte_mod_interest);
-	synchronize_srcu_expedited(&kvm->srcu);
-
-	err = ops->hold(kvm, &hold, 0);
-	if (!err) {
-		err = hpt_reader_bind(r, &hold);
-		ops->release(kvm, &hold, 0);
-	}
-	if (err && err != -ENODATA) {
-		fput(file);
-		return ERR_PTR(err);
-	}
-	trace_kvm_hpt_open(r->id, kvm->userspace_pid, args->flags,
-			   args->start_index, r->order);
-	return file;
-}
-
-static struct file *hpt_writer_open(struct kvm *kvm,
-				    const struct kvmppc_hpt_ops *ops,
-				    const struct kvm_get_htab_fd *args)
-{
-	struct kvmppc_hpt_hold hold;
-	struct hpt_writer *w;
-	struct file *file;
-	int err;
-
-	w = kzalloc_obj(*w, KVMPPC_HPT_GFP);
-	if (!w)
-		return ERR_PTR(-ENOMEM);
-	w->buf_size = HPT_BUF_SIZE;
-	w->buf = kvmalloc(w->buf_size, KVMPPC_HPT_GFP);
-	if (!w->buf) {
-		kfree(w);
-		return ERR_PTR(-ENOMEM);
-	}
-	w->kvm = kvm;
-	w->ops = ops;
-	w->id = atomic_inc_return(&hpt_ids);
-	mutex_init(&w->lock);
-
-	file = anon_inode_getfile("kvm-htab", &hpt_writer_fops, w, O_WRONLY);
-	if (IS_ERR(file)) {
-		kvfree(w->buf);
-		kfree(w);
-		return file;
-	}
-	stream_open(file_inode(file), file);
-	kvm_get_kvm(kvm);
-
-	err = ops->hold(kvm, &hold, 0);
-	if (err) {
-		fput(file);
-		return ERR_PTR(err);
-	}
-	hpt_writer_bind(w, &hold);
-	ops->release(kvm, &hold, 0);
-	trace_kvm_hpt_open(w->id, kvm->userspace_pid, args->flags,
-			   args->start_index, w->order);
-	return file;
-}
 
 VISIBLE_IF_KUNIT
 struct file *kvmppc_hpt_fd_file(struct kvm *kvm,
 				const struct kvmppc_hpt_ops *ops,
 				const struct kvm_get_htab_fd *args)
 {
+	const bool writes = args->flags & KVM_GET_HTAB_WRITE;
+	struct kvmppc_hpt_hold hold;
+	struct hpt_file *f;
+	struct file *file;
+	int err;
+
 	if (args->flags & ~(KVM_GET_HTAB_BOLTED_ONLY | KVM_GET_HTAB_WRITE))
 		return ERR_PTR(-EINVAL);
-	if (args->flags & KVM_GET_HTAB_WRITE)
-		return hpt_writer_open(kvm, ops, args);
-	return hpt_reader_open(kvm, ops, args);
+
+	f = kzalloc_obj(*f, KVMPPC_HPT_GFP);
+	if (!f)
+		return ERR_PTR(-ENOMEM);
+	f->buf_size = HPT_BUF_SIZE;
+	f->buf = kvmalloc(f->buf_size, KVMPPC_HPT_GFP);
+	if (!f->buf) {
+		hpt_free(f);
+		return ERR_PTR(-ENOMEM);
+	}
+	f->kvm = kvm;
+	f->ops = ops;
+	f->id = atomic_inc_return(&hpt_ids);
+	f->writes = writes;
+	f->bolted = args->flags & KVM_GET_HTAB_BOLTED_ONLY;
+	f->start_index = args->start_index;
+	mutex_init(&f->lock);
+
+	file = anon_inode_getfile("kvm-htab", &hpt_fops, f,
+				  writes ? O_WRONLY : O_RDONLY);
+	if (IS_ERR(file)) {
+		hpt_free(f);
+		return file;
+	}
+	stream_open(file_inode(file), file);
+
+	/* From here on, hpt_release() cleans up. */
+	kvm_get_kvm(kvm);
+	if (!writes) {
+		/*
+		 * A change made by someone who has not seen our interest is not
+		 * in the log, and HPTEs may be read without their lock: wait for
+		 * those who are at it, hypercalls, page faults and mmu notifiers,
+		 * which hold kvm->srcu.  Others hold the table lock.  On POWER8
+		 * that misses the vCPUs of other VMs that a core runs along with
+		 * those of its own, whose srcu only it holds: there a hypercall
+		 * would have to last from here until the first pass comes to its
+		 * HPTE.
+		 */
+		atomic_inc(&kvm->arch.hpte_mod_interest);
+		synchronize_srcu_expedited(&kvm->srcu);
+	}
+
+	err = ops->hold(kvm, &hold, 0);
+	if (!err) {
+		err = hpt_bind(f, &hold);
+		ops->release(kvm, &hold, 0);
+	}
+	/* The table may come later. */
+	if (err && err != -ENODATA) {
+		fput(file);
+		return ERR_PTR(err);
+	}
+	trace_kvm_hpt_open(f->id, kvm->userspace_pid, args->flags,
+			   args->start_index, f->order);
+	return file;
 }
 EXPORT_SYMBOL_IF_KUNIT(kvmppc_hpt_fd_file);
 

@@ -43,7 +43,7 @@
  * C holds the table lock, as readers do.  All of this is about what has happened
  * since the last harvest (p12t), which no other reader can do meanwhile (p07),
  * and a change whose bit that one has taken was over before it ended (p12l).
- * hpt_reader_open() sees to it that changes are logged (l10).
+ * kvmppc_hpt_fd_file() sees to it that changes are logged (l10).
  *
  * (p03) and the like are litmus tests in Documentation/litmus-tests/kvm-hpt/, of
  * the claim, or, at a barrier, those that fail without it.
