@@ -199,61 +199,11 @@ static void hpt_hv_unlock(struct kvm *kvm, unsigned long index, u64 v)
 }
 
 /*
- * Has the hardware not added R or C to an HPTE, to which it still may do so?
- * Without the HPTE's lock, see the top of the file.
+ * Is guest_rpte all that is to be said of R and C of an HPTE?  If the hardware may
+ * come to add one of them, see to it that this will be noticed.  Without the
+ * HPTE's lock, see the top of the file.
  */
-static bool hpt_hv_unchanged(struct kvm *kvm, unsigned long index)
-{
-	const __be64 *hptep = hpt_hv_hpte(kvm, index);
-	const __be64 was = READ_ONCE(hptep[0]);
-	u64 v = be64_to_cpu(was);
-	unsigned long r;
-	u64 hr;
-
-	if (v & HPTE_V_HVLOCK || !(v & (HPTE_V_VALID | HPTE_V_ABSENT)))
-		return false;
-	hr = be64_to_cpu(READ_ONCE(hptep[1]));
-	r = READ_ONCE(kvm->arch.hpt.rev[index].guest_rpte);
-	/*
-	 * If either is as somebody has made it meanwhile, the HPTE is found to be
-	 * locked or absent now, or its bit in the log after this (p05m).  In what
-	 * order they have been looked at does not matter.
-	 */
-	smp_rmb();
-	if (READ_ONCE(hptep[0]) != was)
-		return false;
-	return hpt_hv_unsettled(r) && !hpt_hv_new_rc(v, hr, r);
-}
-
-static void hpt_hv_follow(struct kvm *kvm, unsigned long first,
-			  unsigned long end)
-{
-	struct kvm_hpt_info *hpt = &kvm->arch.hpt;
-	unsigned long i = first;
-
-	if (!hpt->nr_unsettled)
-		return;
-	for_each_set_bit_from(i, hpt->unsettled, end) {
-		bool changed;
-		u64 v;
-
-		if (hpt_hv_unchanged(kvm, i))
-			continue;
-		__clear_bit(i, hpt->unsettled);
-		hpt->nr_unsettled--;
-		v = hpt_hv_lock(kvm, i, &changed);
-		hpt_hv_unlock(kvm, i, v);
-		if (changed)
-			set_bit(i % BITS_PER_LONG, &hpt->changes[BIT_WORD(i)]);
-		cond_resched();
-	}
-}
-
-/*
- * An HPTE lacks R or C.  If the hardware may add them, see to it that this will
- * be noticed.  Returns false if it already has, or may have.
- */
-static bool hpt_hv_lacks_rc(struct kvm *kvm, unsigned long index)
+static bool hpt_hv_rc_known(struct kvm *kvm, unsigned long index)
 {
 	unsigned long r = READ_ONCE(kvm->arch.hpt.rev[index].guest_rpte);
 	const __be64 *hptep = hpt_hv_hpte(kvm, index);
@@ -275,19 +225,46 @@ static bool hpt_hv_lacks_rc(struct kvm *kvm, unsigned long index)
 	return true;
 }
 
+static void hpt_hv_follow(struct kvm *kvm, unsigned long first,
+			  unsigned long end)
+{
+	struct kvm_hpt_info *hpt = &kvm->arch.hpt;
+	unsigned long i = first;
+
+	if (!hpt->nr_unsettled)
+		return;
+	for_each_set_bit_from(i, hpt->unsettled, end) {
+		bool changed;
+		u64 v;
+
+		/* It is set again as long as there may be more to come. */
+		__clear_bit(i, hpt->unsettled);
+		hpt->nr_unsettled--;
+		if (hpt_hv_rc_known(kvm, i))
+			continue;
+		v = hpt_hv_lock(kvm, i, &changed);
+		hpt_hv_unlock(kvm, i, v);
+		if (changed)
+			set_bit(i % BITS_PER_LONG, &hpt->changes[BIT_WORD(i)]);
+		cond_resched();
+	}
+	/* What somebody has made of them is found in the log after this (p05m). */
+	smp_rmb();
+}
+
 /*
  * Some of @n HPTEs lack R or C, as they have been copied.  Is that all there is to
  * be said?  What guest_rpte is by now does not matter (p06s).
  */
-static noinline bool hpt_hv_all_lack_rc(struct kvm *kvm, unsigned long first,
-					unsigned long n,
-					const struct kvm_hpt_entry *hptes)
+static noinline bool hpt_hv_all_rc_known(struct kvm *kvm, unsigned long first,
+					 unsigned long n,
+					 const struct kvm_hpt_entry *hptes)
 {
 	const __be64 rc = cpu_to_be64(HPTE_R_R | HPTE_R_C);
 	unsigned long i;
 
 	for (i = 0; i < n; i++)
-		if (~hptes[i].r & rc && !hpt_hv_lacks_rc(kvm, first + i))
+		if (~hptes[i].r & rc && !hpt_hv_rc_known(kvm, first + i))
 			return false;
 	return true;
 }
@@ -328,7 +305,7 @@ static unsigned long hpt_hv_copy(struct kvm *kvm, const struct kvmppc_hpt_hold *
 	if (!state || state & hold->locked)
 		return 0;
 	if (~all_r & (HPTE_R_R | HPTE_R_C) &&
-	    !hpt_hv_all_lack_rc(kvm, first, i, to))
+	    !hpt_hv_all_rc_known(kvm, first, i, to))
 		return 0;
 	return i;
 }
