@@ -67,7 +67,7 @@ struct kvmppc_hpt_hold {
  *		if the hardware makes none.
  * @copy:	Copy HPTEs from @first on, which has just been there, to @to: up to
  *		the first that is invalid, at most @n, all of one word.  Returns how
- *		many, or 0 if it takes to @look at each.  No lock need be taken: if
+ *		many, or 0 if each has to be looked at (@look).  No lock is needed: if
  *		one of them changes meanwhile, that is in the log once it is seen,
  *		and the caller looks there afterwards.
  * @look:	Copy an HPTE, whatever goes on, to @hpte and return true if it is
@@ -84,13 +84,13 @@ struct kvmppc_hpt_ops {
 		    unsigned int flags);
 	void (*release)(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 			unsigned int flags);
-	void (*follow)(struct kvm *kvm, unsigned long first,
-		       unsigned long end);
+	void (*follow)(struct kvm *kvm, const struct kvmppc_hpt_hold *hold,
+		       unsigned long first, unsigned long end);
 	unsigned long (*copy)(struct kvm *kvm, const struct kvmppc_hpt_hold *hold,
-		     unsigned long first, unsigned long n,
-		     struct kvm_hpt_entry *to);
-	bool (*look)(struct kvm *kvm, unsigned long index,
-		     struct kvm_hpt_entry *hpte, bool *news);
+			      unsigned long first, unsigned long n,
+			      struct kvm_hpt_entry *to);
+	bool (*look)(struct kvm *kvm, const struct kvmppc_hpt_hold *hold,
+		     unsigned long index, struct kvm_hpt_entry *hpte, bool *news);
 	int (*put)(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 		   unsigned long first, unsigned int n_valid,
 		   unsigned int n_invalid, const struct kvm_hpt_entry *hptes);

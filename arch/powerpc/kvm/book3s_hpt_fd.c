@@ -16,9 +16,9 @@
  * back, so that neither a fault nor a signal can lose a change.
  *
  * There is one log and any number of readers: who harvests a word tells the
- * others.  Each has a bitmap for that, "pending", from when another one first
- * has something to tell it; so a reader that is alone never has one, nor does
- * one that is closed after a few HPTEs, as a debugger's is.  If there is no
+ * others.  Each has a bitmap for that, "pending", from when it, or the first other
+ * one, comes to the end of a pass; so a reader that is alone never has one, nor
+ * does one that is closed after a few HPTEs, as a debugger's is.  If there is no
  * memory for it, or what it is told of is behind it in its first pass, the
  * reader's next pass returns every HPTE again.
  *
@@ -63,7 +63,6 @@
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
 #include <linux/uio.h>
-#include <linux/vmalloc.h>
 #include <asm/book3s/64/mmu-hash.h>
 #include <asm/kvm_ppc.h>
 #include <kunit/static_stub.h>
@@ -80,8 +79,12 @@
 /* HPTEs that go to a record at once. */
 #define HPT_RUN			4096UL
 
-/* What goes to or from userspace in one copy. */
+/* What goes to userspace in one copy */
 #define HPT_BUF_SIZE		SZ_64K
+
+/* The longest record there may be, which is what comes from there in one copy */
+#define HPT_MAX_RECORD	(sizeof(struct kvm_get_htab_header) + \
+			 U16_MAX * sizeof(struct kvm_hpt_entry))
 
 /* The least that a read can be given to return in every case: one entry. */
 #define HPT_MIN_READ	(sizeof(struct kvm_get_htab_header) + \
@@ -111,12 +114,11 @@ struct hpt_file {
 	const struct kvmppc_hpt_ops *ops;
 	unsigned int id;
 	bool writes;
-	bool bolted;		/* reads bolted HPTEs only */
+	bool bolted;		/* others are to be read as invalid */
 	u64 start_index;
 
 	struct mutex lock;	/* see above; protects what follows */
 	void *buf;
-	size_t buf_size;
 	struct hpt_count count;	/* of what has been returned, or applied */
 	u64 lineage;		/* of the table it is for, 0 before there is one, */
 	u32 order;		/* and the order of that */
@@ -194,6 +196,8 @@ static bool hpt_reader_is_alone(struct hpt_file *r)
  * Is this one to be told of changes, but has no bitmap for them?  One in its
  * first pass, which may be closed soon, can do without, but not one in a second
  * whole one, or it would never come to return but what has changed.
+ *
+ * Context: the table is held.
  */
 static bool hpt_reader_is_bare(struct hpt_file *r)
 {
@@ -212,39 +216,43 @@ VISIBLE_IF_KUNIT unsigned long *kvmppc_hpt_alloc_pending(unsigned long nr)
 EXPORT_SYMBOL_IF_KUNIT(kvmppc_hpt_alloc_pending);
 
 /*
- * Give a bitmap to another reader that needs one.  Returns false if there is
- * none such, or no memory.  One at a time, since that is not done in no time.
+ * Give a bitmap to each reader that needs one, this one above all, as long as
+ * there is memory.  It has come to the end of a pass, before which it need not
+ * have told anybody of anything; of the others only one that was alone before
+ * has none.
  *
- * Context: the table is held.
+ * Context: r->lock is held.
  */
-static bool hpt_reader_equip_another(struct hpt_file *r)
+static void hpt_reader_equip_all(struct hpt_file *r)
 {
 	struct kvm_hpt_watch *watch = &r->kvm->arch.hpt_watch;
 	unsigned long *pending = NULL;
+	struct kvmppc_hpt_hold hold;
 	struct hpt_file *other;
-	bool found;
+	bool more;
 
-	for (;;) {
-		found = false;
+	do {
+		if (r->ops->hold(r->kvm, &hold, 0))
+			break;
+		more = false;
 		spin_lock(&watch->lock);
 		list_for_each_entry(other, &watch->readers, node) {
-			found = other != r && hpt_reader_is_bare(other);
-			if (found)
+			if (r->generation != watch->generation ||
+			    !hpt_reader_is_bare(other))
+				continue;
+			more = !pending;
+			if (more)
 				break;
-		}
-		if (found && pending)
 			other->pending = pending;
+			pending = NULL;
+		}
 		spin_unlock(&watch->lock);
-
-		if (!found || pending)
-			break;
-		pending = kvmppc_hpt_alloc_pending(r->nr);
-		if (!pending)
-			return false;
-	}
-	if (!found)
-		kvfree(pending);
-	return found;
+		r->ops->release(r->kvm, &hold, 0);
+		/* Not under the table lock, since that takes its time. */
+		if (more)
+			pending = kvmppc_hpt_alloc_pending(r->nr);
+	} while (more && pending);
+	kvfree(pending);
 }
 
 /*
@@ -297,11 +305,11 @@ static void hpt_reader_put_back(struct hpt_file *r,
 {
 	if (r->pending) {
 		hpt_reader_remember(r, word, bits);
-		return;
+	} else {
+		atomic_long_or(bits, (atomic_long_t *)&hold->changes[word]);
+		/* They will be found again. */
+		r->kvm->stat.hpt_changes_harvested -= hweight_long(bits);
 	}
-	atomic_long_or(bits, (atomic_long_t *)&hold->changes[word]);
-	/* They will be found again. */
-	r->kvm->stat.hpt_changes_harvested -= hweight_long(bits);
 }
 
 /*
@@ -338,15 +346,6 @@ hpt_reader_harvest(struct hpt_file *r, struct kvmppc_hpt_hold *hold,
 		r->pending[word] &= ~mask;
 	}
 	return bits;
-}
-
-/* None, but memory for them */
-static struct hpt_records hpt_no_records(void *buf, size_t size)
-{
-	return (struct hpt_records) {
-		.buf = buf, .to = buf, .end = buf + size,
-		.last = buf, .next = ULONG_MAX,
-	};
 }
 
 /*
@@ -401,9 +400,9 @@ hpt_reader_emit_slowly(struct hpt_file *r, struct kvmppc_hpt_hold *hold,
 
 	for (; at < end; at++) {
 		news = false;
-		valid = r->ops->look(r->kvm, at, &hpte, &news);
+		valid = r->ops->look(r->kvm, hold, at, &hpte, &news);
 		if (news && !hpt_reader_is_alone(r))
-			set_bit(at, hold->changes);
+			set_bit(at % BITS_PER_LONG, &hold->changes[BIT_WORD(at)]);
 		if (valid && r->bolted)
 			valid = hpte.v & cpu_to_be64(HPTE_V_BOLTED);
 		if (!hpt_record(out, at, valid))
@@ -473,6 +472,9 @@ hpt_reader_emit(struct hpt_file *r, struct kvmppc_hpt_hold *hold,
 		if (at + n_valid < end)
 			n_invalid = hpt_count_invalid(hold, at + n_valid,
 						      min(end - at - n_valid, HPT_RUN));
+		/* The one at @at has been invalid, whatever it is by now. */
+		if (!valid && !n_invalid)
+			n_invalid = 1;
 		hpt_recorded(out, at, n_valid, n_invalid);
 		at = out->next;
 	}
@@ -524,7 +526,7 @@ static inline unsigned long hpt_next_word(const unsigned long *map,
 }
 
 /*
- * The same with those that have changed, or are pending.
+ * As hpt_reader_gather_all(), with those that have changed, or are pending.
  *
  * Context: the table is held.
  */
@@ -540,7 +542,7 @@ hpt_reader_gather_changed(struct hpt_file *r, struct kvmppc_hpt_hold *hold,
 
 	/* First, since this brings changes into the log. */
 	if (r->ops->follow)
-		r->ops->follow(r->kvm, r->pos, end);
+		r->ops->follow(r->kvm, hold, r->pos, end);
 
 	for (; word < words && at == stop; word++) {
 		from = word;
@@ -576,12 +578,10 @@ hpt_reader_gather_changed(struct hpt_file *r, struct kvmppc_hpt_hold *hold,
  *
  * Context: the table is held.
  */
-static int hpt_reader_start(struct hpt_file *r, struct kvmppc_hpt_hold *hold)
+static void hpt_reader_start(struct hpt_file *r, struct kvmppc_hpt_hold *hold)
 {
 	struct kvm_hpt_watch *watch = &r->kvm->arch.hpt_watch;
 
-	if (hold->nr > HPT_MAX_NR)
-		return -EOVERFLOW;
 	r->nr = hold->nr;
 	r->generation = watch->generation;
 	r->pos = r->lineage ? 0 : min(r->start_index, r->nr);
@@ -595,43 +595,40 @@ static int hpt_reader_start(struct hpt_file *r, struct kvmppc_hpt_hold *hold)
 	if (!r->lineage) {
 		spin_lock(&watch->lock);
 		list_add_tail(&r->node, &watch->readers);
-		watch->nr_readers++;
+		WRITE_ONCE(watch->nr_readers, watch->nr_readers + 1);
 		spin_unlock(&watch->lock);
 	}
-	return 0;
 }
 
 /*
  * Tie a reader or writer to the table that there is now, when it first meets one.
  * Returns -ENODATA if there is no table, -ESTALE if the one it is for is gone for
- * good.
+ * good, -EOVERFLOW if a reader's has too many HPTEs for records.
  *
  * Context: the table is held.
  */
 static int hpt_bind(struct hpt_file *f, struct kvmppc_hpt_hold *hold)
 {
 	struct kvm_hpt_watch *watch = &f->kvm->arch.hpt_watch;
-	int err;
 
 	if (!hold->nr)
 		return -ENODATA;
 	if (f->lineage && f->lineage != watch->lineage)
 		return -ESTALE;
-	if (!f->writes && (!f->lineage || f->generation != watch->generation)) {
-		err = hpt_reader_start(f, hold);
-		if (err)
-			return err;
-	}
+	if (!f->writes && hold->nr > HPT_MAX_NR)
+		return -EOVERFLOW;
+	if (!f->writes && (!f->lineage || f->generation != watch->generation))
+		hpt_reader_start(f, hold);
 	if (!f->lineage) {
 		f->order = watch->order;
-		/* Pairs with hpt_show_fdinfo(). */
+		/* Pairs with hpt_show_fdinfo() (l14). */
 		smp_store_release(&f->lineage, watch->lineage);
 	}
 	return 0;
 }
 
 /*
- * Fill the reader's buffer with up to out->size bytes of records.  Returns 0,
+ * Fill the reader's buffer, all of which is free, with records.  Returns 0,
  * without any if the end of the table is reached.
  *
  * Context: r->lock is held.
@@ -639,7 +636,7 @@ static int hpt_bind(struct hpt_file *f, struct kvmppc_hpt_hold *hold)
 static int hpt_reader_fill(struct hpt_file *r, struct hpt_records *out)
 {
 	/* Little room will soon be full: do not look too far ahead. */
-	unsigned long ahead = max((out->end - out->buf) / 8UL, HPT_STRETCH / 64);
+	unsigned long ahead = max((out->end - r->buf) / 8UL, HPT_STRETCH / 64);
 	const struct hpt_records empty = *out;
 	u64 generation = r->generation;
 	struct kvmppc_hpt_hold hold;
@@ -651,7 +648,7 @@ static int hpt_reader_fill(struct hpt_file *r, struct hpt_records *out)
 
 		err = r->ops->hold(r->kvm, &hold, 0);
 		if (err)
-			return out->to > out->buf ? 0 : err;
+			return out->to > r->buf ? 0 : err;
 		err = hpt_bind(r, &hold);
 		if (err) {
 			r->ops->release(r->kvm, &hold, 0);
@@ -664,16 +661,13 @@ static int hpt_reader_fill(struct hpt_file *r, struct hpt_records *out)
 		}
 
 		pos = r->pos;
-		if (r->whole || hpt_reader_is_alone(r) ||
-		    !hpt_reader_equip_another(r)) {
-			/* Each word may be looked at once for each reader. */
-			n = HPT_STRETCH / READ_ONCE(r->kvm->arch.hpt_watch.nr_readers);
-			end = round_up(pos + clamp(n, 1, ahead), BITS_PER_LONG);
-			end = min(end, r->nr);
-			full = r->whole ? hpt_reader_gather_all(r, &hold, end, out) :
-					  hpt_reader_gather_changed(r, &hold, end, out);
-			ahead = min(2 * ahead, HPT_STRETCH);
-		}
+		/* Each word may be looked at once for each reader. */
+		n = HPT_STRETCH / READ_ONCE(r->kvm->arch.hpt_watch.nr_readers);
+		end = round_up(pos + clamp(n, 1, ahead), BITS_PER_LONG);
+		end = min(end, r->nr);
+		full = r->whole ? hpt_reader_gather_all(r, &hold, end, out) :
+				  hpt_reader_gather_changed(r, &hold, end, out);
+		ahead = min(2 * ahead, HPT_STRETCH);
 		r->passed += r->pos - pos;
 		r->ops->release(r->kvm, &hold, 0);
 		if (full || r->pos == r->nr)
@@ -681,7 +675,7 @@ static int hpt_reader_fill(struct hpt_file *r, struct hpt_records *out)
 		cond_resched();
 	} while (!signal_pending(current));
 
-	if (out->to == out->buf && r->pos < r->nr)
+	if (out->to == r->buf && r->pos < r->nr)
 		return -ERESTARTSYS;
 	return 0;
 }
@@ -695,38 +689,37 @@ static int hpt_reader_fill(struct hpt_file *r, struct hpt_records *out)
 static void hpt_reader_undo(struct hpt_file *r, struct hpt_records *out,
 			    size_t copied)
 {
-	struct kvm_get_htab_header *rec = out->buf;
+	struct kvm_get_htab_header *rec = r->buf;
 	struct kvmppc_hpt_hold hold;
-	void *at, *done = out->buf;
+	void *at, *done = r->buf;
 
-	while (done + hpt_record_size(rec) <= out->buf + copied) {
+	while (done + hpt_record_size(rec) <= r->buf + copied) {
 		done += hpt_record_size(rec);
 		rec = done;
 	}
 
-	r->ops->hold(r->kvm, &hold, KVMPPC_HPT_NOKILL);
 	for (at = done; at < out->to; at += hpt_record_size(rec)) {
 		unsigned long i, end, n;
 
 		rec = at;
 		out->valid -= rec->n_valid;
 		out->invalid -= rec->n_invalid;
+		end = (u64)rec->index + rec->n_valid + rec->n_invalid;
+
+		r->ops->hold(r->kvm, &hold, KVMPPC_HPT_NOKILL);
 		/* If the table is another one, the reader starts over. */
 		if (r->generation != r->kvm->arch.hpt_watch.generation)
-			continue;
-		if (at == done)
+			end = 0;
+		else if (at == done)
 			r->pos = rec->index;
-		if (r->whole)
-			continue;
-		end = (u64)rec->index + rec->n_valid + rec->n_invalid;
-		for (i = rec->index; i < end; i += n) {
+		for (i = rec->index; i < end && !r->whole; i += n) {
 			n = min(end - i, BITS_PER_LONG - i % BITS_PER_LONG);
 			hpt_reader_put_back(r, &hold, BIT_WORD(i),
 					    GENMASK(n - 1, 0) << i % BITS_PER_LONG);
 		}
+		r->ops->release(r->kvm, &hold, KVMPPC_HPT_NOKILL);
 		cond_resched();
 	}
-	r->ops->release(r->kvm, &hold, KVMPPC_HPT_NOKILL);
 	out->to = done;
 }
 
@@ -746,6 +739,8 @@ static void hpt_reader_end_pass(struct hpt_file *r)
 	r->whole = r->missed;
 	r->missed = false;
 	spin_unlock(&watch->lock);
+	if (!hpt_reader_is_alone(r))
+		hpt_reader_equip_all(r);
 }
 
 /*
@@ -775,18 +770,21 @@ static ssize_t hpt_read_iter(struct kiocb *iocb, struct iov_iter *to)
 		struct hpt_records out;
 		size_t len, copied;
 
-		out = hpt_no_records(r->buf, min(size, HPT_BUF_SIZE));
+		out = (struct hpt_records) {
+			.buf = r->buf, .to = r->buf, .last = r->buf,
+			.end = r->buf + min(size, HPT_BUF_SIZE), .next = ULONG_MAX,
+		};
 		err = hpt_reader_fill(r, &out);
 		pass = r->pass;
 		if (err)
 			break;
-		len = out.to - out.buf;
+		len = out.to - r->buf;
 		copied = copy_to_iter(r->buf, len, to);
 		if (copied < len) {
 			hpt_reader_undo(r, &out, copied);
 			err = -EFAULT;
 		}
-		len = out.to - out.buf;
+		len = out.to - r->buf;
 		ret += len;
 		r->count.valid += out.valid;
 		r->count.invalid += out.invalid;
@@ -865,13 +863,10 @@ static void hpt_show_fdinfo(struct seq_file *m, struct file *file)
 	const u64 lineage = smp_load_acquire(&f->lineage);
 	const char *table = "none";
 
-	if (lineage) {
+	if (lineage)
 		/* Without the table lock: either answer is as good. */
-		if (data_race(f->kvm->arch.hpt_watch.lineage) == lineage)
-			table = "current";
-		else
-			table = "gone";
-	}
+		table = data_race(f->kvm->arch.hpt_watch.lineage) == lineage ?
+			"current" : "gone";
 	seq_printf(m, "hpt-id:\t%u\n", f->id);
 	seq_printf(m, "hpt-flavour:\t%s\n", f->ops->name);
 	seq_printf(m, "hpt-direction:\t%s\n", f->writes ? "write" : "read");
@@ -951,33 +946,6 @@ static size_t hpt_writer_drain(struct hpt_file *w, const void *buf,
 	return done;
 }
 
-/*
- * The first record in a buffer of @len bytes is not whole, and @left more
- * bytes are there to be written: make room for it.  Returns -EINVAL if it is
- * not all there.
- *
- * Context: w->lock is held.
- */
-static int hpt_writer_grow(struct hpt_file *w, size_t len, size_t left)
-{
-	struct kvm_get_htab_header *rec = w->buf;
-	size_t size;
-	void *buf;
-
-	if (len < sizeof(*rec))
-		return -EINVAL;
-	size = hpt_record_size(rec);
-	if (size <= w->buf_size || size > len + left)
-		return -EINVAL;
-	buf = kvmalloc(size, KVMPPC_HPT_GFP);
-	if (!buf)
-		return -ENOMEM;
-	kvfree(w->buf);
-	w->buf = buf;
-	w->buf_size = size;
-	return 0;
-}
-
 static ssize_t hpt_write_iter(struct kiocb *iocb, struct iov_iter *from)
 {
 	struct hpt_file *w = iocb->ki_filp->private_data;
@@ -992,8 +960,8 @@ static ssize_t hpt_write_iter(struct kiocb *iocb, struct iov_iter *from)
 		return -ERESTARTSYS;
 
 	was = w->count;
-	while (iov_iter_count(from)) {
-		size_t size = min(iov_iter_count(from), w->buf_size);
+	while (!err && iov_iter_count(from)) {
+		size_t size = min(iov_iter_count(from), HPT_MAX_RECORD);
 		size_t len = copy_from_iter(w->buf, size, from);
 		size_t done = 0, n;
 
@@ -1008,11 +976,9 @@ static ssize_t hpt_write_iter(struct kiocb *iocb, struct iov_iter *from)
 		}
 		iov_iter_revert(from, len - done);
 		ret += done;
+		/* The first record is not all there. */
 		if (!err && !done)
-			err = len < size ? -EFAULT :
-			      hpt_writer_grow(w, len, iov_iter_count(from) - len);
-		if (err || !iov_iter_count(from))
-			break;
+			err = len < size ? -EFAULT : -EINVAL;
 		cond_resched();
 	}
 
@@ -1035,16 +1001,18 @@ static int hpt_release(struct inode *inode, struct file *file)
 {
 	struct hpt_file *f = file->private_data;
 	struct kvm *kvm = f->kvm;
+	struct kvm_hpt_watch *watch = &kvm->arch.hpt_watch;
 
 	/*
 	 * Not the table lock: whoever has been given the file closes it, or a
-	 * kernel thread on behalf of all, and should not wait for a VM.
+	 * kernel thread on behalf of all, and should not wait for a VM.  Who has
+	 * found it in the list is done when this has the lock (l15).
 	 */
 	if (!f->writes && f->lineage) {
-		spin_lock(&kvm->arch.hpt_watch.lock);
+		spin_lock(&watch->lock);
 		list_del(&f->node);
-		kvm->arch.hpt_watch.nr_readers--;
-		spin_unlock(&kvm->arch.hpt_watch.lock);
+		WRITE_ONCE(watch->nr_readers, watch->nr_readers - 1);
+		spin_unlock(&watch->lock);
 	}
 	if (!f->writes)
 		atomic_dec(&kvm->arch.hpte_mod_interest);
@@ -1079,8 +1047,7 @@ struct file *kvmppc_hpt_fd_file(struct kvm *kvm,
 	f = kzalloc_obj(*f, KVMPPC_HPT_GFP);
 	if (!f)
 		return ERR_PTR(-ENOMEM);
-	f->buf_size = HPT_BUF_SIZE;
-	f->buf = kvmalloc(f->buf_size, KVMPPC_HPT_GFP);
+	f->buf = kvmalloc(writes ? HPT_MAX_RECORD : HPT_BUF_SIZE, KVMPPC_HPT_GFP);
 	if (!f->buf) {
 		hpt_free(f);
 		return ERR_PTR(-ENOMEM);

@@ -50,7 +50,6 @@
  */
 
 #include <linux/bitops.h>
-#include <linux/err.h>
 #include <linux/irqflags.h>
 #include <linux/kvm_host.h>
 #include <linux/preempt.h>
@@ -61,7 +60,6 @@
 #include <asm/kvm_book3s.h>
 #include <asm/kvm_book3s_64.h>
 #include <asm/kvm_ppc.h>
-#include <asm/pte-walk.h>
 
 #include "book3s_hpt.h"
 
@@ -71,32 +69,9 @@
 /* Not invalid, as far as can be seen without the lock */
 #define HPT_HV_THERE	(HPTE_V_VALID | HPTE_V_ABSENT | HPTE_V_HVLOCK)
 
-/* An HPTE that was replaced, until its successor is certain. */
-struct hpt_hv_replaced {
-	unsigned long index;
-	struct kvm_hpt_entry hpte;
-};
-
 static __be64 *hpt_hv_hpte(struct kvm *kvm, unsigned long index)
 {
 	return (__be64 *)(kvm->arch.hpt.virt + (index << 4));
-}
-
-static bool hpt_hv_occupied(struct kvm *kvm, unsigned long index)
-{
-	return hpt_hv_hpte(kvm, index)[0] &
-		cpu_to_be64(HPTE_V_VALID | HPTE_V_ABSENT);
-}
-
-/*
- * The bits by which the first doubleword in the HPT differs from the guest's,
- * whatever else they are: in the new format the segment size is in the second
- * one, in the same byte.
- */
-static __be64 hpt_hv_segment_mask(void)
-{
-	return cpu_has_feature(CPU_FTR_ARCH_300) ?
-		cpu_to_be64(3UL << HPTE_V_SSIZE_SHIFT) : 0;
 }
 
 static int hpt_hv_hold(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
@@ -113,7 +88,9 @@ static int hpt_hv_hold(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 	hold->hptes = (const struct kvm_hpt_entry *)kvm->arch.hpt.virt;
 	hold->there = cpu_to_be64(HPT_HV_THERE);
 	hold->locked = cpu_to_be64(HPTE_V_HVLOCK);
-	hold->segment = hpt_hv_segment_mask();
+	/* In the new format that is in the second doubleword, in the same byte. */
+	hold->segment = cpu_has_feature(CPU_FTR_ARCH_300) ?
+			cpu_to_be64(3UL << HPTE_V_SSIZE_SHIFT) : 0;
 	hold->changes = kvm->arch.hpt.changes;
 
 	hold->mmu_ready = kvm->arch.mmu_ready;
@@ -141,61 +118,60 @@ static void hpt_hv_release(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 	mutex_unlock(&kvm->arch.mmu_setup_lock);
 }
 
-/* May the hardware add R or C to it? Once it is mapped, if not now. */
-static bool hpt_hv_unsettled(unsigned long guest_rpte)
-{
-	return !(guest_rpte & HPTE_R_R) ||
-	       (!(guest_rpte & HPTE_R_C) && hpte_is_writable(guest_rpte));
-}
-
 /* The R and C that the hardware has added to an HPTE, if it is valid */
 static unsigned long hpt_hv_new_rc(u64 v, u64 hr, unsigned long guest_rpte)
 {
 	return v & HPTE_V_VALID ? hr & ~guest_rpte & (HPTE_R_R | HPTE_R_C) : 0;
 }
 
-/* The hardware may come to add R or C to an HPTE that someone knows of. */
-static void hpt_hv_expect_rc(struct kvm *kvm, unsigned long index)
+/* If the hardware may add R or C to it, or once it is mapped, see that we notice. */
+static void hpt_hv_expect_rc(struct kvm *kvm, unsigned long index,
+			     unsigned long guest_rpte)
 {
 	struct kvm_hpt_info *hpt = &kvm->arch.hpt;
 
-	hpt->nr_unsettled += !__test_and_set_bit(index, hpt->unsettled);
+	if (!(guest_rpte & HPTE_R_R) ||
+	    (!(guest_rpte & HPTE_R_C) && hpte_is_writable(guest_rpte)))
+		hpt->nr_unsettled += !__test_and_set_bit(index, hpt->unsettled);
 }
 
-/*
- * Lock an HPTE and take in the R and C bits that the hardware has set.
- * Returns the first doubleword as it is in the table; *@changed says
- * whether the guest's view has changed by that.
- */
-static u64 hpt_hv_lock(struct kvm *kvm, unsigned long index, bool *changed)
+static __be64 hpt_hv_guest_v(__be64 v, __be64 hr, __be64 segment)
+{
+	return v | ((__force __be64)((__force u64)hr << 4) & segment);
+}
+
+/* Takes in the R and C bits that the hardware has set. */
+static bool hpt_hv_look(struct kvm *kvm, const struct kvmppc_hpt_hold *hold,
+			unsigned long index, struct kvm_hpt_entry *hpte, bool *news)
 {
 	struct revmap_entry *rev = &kvm->arch.hpt.rev[index];
-	__be64 *hptep = hpt_hv_hpte(kvm, index);
+	__be64 *hptep = hpt_hv_hpte(kvm, index), hr;
 	unsigned long rc;
 	u64 v;
+
+	if (!(READ_ONCE(hptep[0]) & cpu_to_be64(HPT_HV_THERE)))
+		return false;
 
 	preempt_disable();
 	/* An acquire: who had the lock before may have logged this (p05l). */
 	while (!try_lock_hpte(hptep, HPTE_V_HVLOCK))
 		cpu_relax();
 	v = be64_to_cpu(hptep[0]);
-
 	/* The hardware does not care for the lock. */
-	rc = hpt_hv_new_rc(v, be64_to_cpu(READ_ONCE(hptep[1])),
-			   rev->guest_rpte);
+	hr = READ_ONCE(hptep[1]);
+	rc = hpt_hv_new_rc(v, be64_to_cpu(hr), rev->guest_rpte);
 	rev->guest_rpte |= rc;
-	*changed = rc;
-
-	if (v & (HPTE_V_VALID | HPTE_V_ABSENT) &&
-	    hpt_hv_unsettled(rev->guest_rpte))
-		hpt_hv_expect_rc(kvm, index);
-	return v;
-}
-
-static void hpt_hv_unlock(struct kvm *kvm, unsigned long index, u64 v)
-{
-	unlock_hpte(hpt_hv_hpte(kvm, index), v);
+	*news = rc;
+	if (v & (HPTE_V_VALID | HPTE_V_ABSENT))
+		hpt_hv_expect_rc(kvm, index, rev->guest_rpte);
+	hpte->v = hpt_hv_guest_v(cpu_to_be64((v & ~HPT_HV_THERE) | HPTE_V_VALID),
+				 hr, hold->segment);
+	hpte->r = cpu_to_be64(rev->guest_rpte);
+	unlock_hpte(hptep, v);
 	preempt_enable();
+
+	cond_resched();
+	return v & (HPTE_V_VALID | HPTE_V_ABSENT);
 }
 
 /*
@@ -220,13 +196,12 @@ static bool hpt_hv_rc_known(struct kvm *kvm, unsigned long index)
 	/* C may be there though the guest has taken write access away. */
 	if (hpt_hv_new_rc(v, hr, r))
 		return false;
-	if (hpt_hv_unsettled(r))
-		hpt_hv_expect_rc(kvm, index);
+	hpt_hv_expect_rc(kvm, index, r);
 	return true;
 }
 
-static void hpt_hv_follow(struct kvm *kvm, unsigned long first,
-			  unsigned long end)
+static void hpt_hv_follow(struct kvm *kvm, const struct kvmppc_hpt_hold *hold,
+			  unsigned long first, unsigned long end)
 {
 	struct kvm_hpt_info *hpt = &kvm->arch.hpt;
 	unsigned long i = first;
@@ -234,19 +209,16 @@ static void hpt_hv_follow(struct kvm *kvm, unsigned long first,
 	if (!hpt->nr_unsettled)
 		return;
 	for_each_set_bit_from(i, hpt->unsettled, end) {
-		bool changed;
-		u64 v;
+		struct kvm_hpt_entry hpte;
+		bool changed = false;
 
 		/* It is set again as long as there may be more to come. */
 		__clear_bit(i, hpt->unsettled);
 		hpt->nr_unsettled--;
-		if (hpt_hv_rc_known(kvm, i))
-			continue;
-		v = hpt_hv_lock(kvm, i, &changed);
-		hpt_hv_unlock(kvm, i, v);
+		if (!hpt_hv_rc_known(kvm, i))
+			hpt_hv_look(kvm, hold, i, &hpte, &changed);
 		if (changed)
-			set_bit(i % BITS_PER_LONG, &hpt->changes[BIT_WORD(i)]);
-		cond_resched();
+			set_bit(i % BITS_PER_LONG, &hold->changes[BIT_WORD(i)]);
 	}
 	/* What somebody has made of them is found in the log after this (p05m). */
 	smp_rmb();
@@ -267,11 +239,6 @@ static noinline bool hpt_hv_all_rc_known(struct kvm *kvm, unsigned long first,
 		if (~hptes[i].r & rc && !hpt_hv_rc_known(kvm, first + i))
 			return false;
 	return true;
-}
-
-static __be64 hpt_hv_guest_v(__be64 v, __be64 hr, __be64 segment)
-{
-	return v | ((__force __be64)((__force u64)hr << 4) & segment);
 }
 
 /* Without locks: see the top of the file. */
@@ -310,23 +277,6 @@ static unsigned long hpt_hv_copy(struct kvm *kvm, const struct kvmppc_hpt_hold *
 	return i;
 }
 
-static bool hpt_hv_look(struct kvm *kvm, unsigned long index,
-			struct kvm_hpt_entry *hpte, bool *news)
-{
-	const __be64 *hptep = hpt_hv_hpte(kvm, index);
-	u64 v;
-
-	if (!(READ_ONCE(hptep[0]) & cpu_to_be64(HPT_HV_THERE)))
-		return false;
-	v = hpt_hv_lock(kvm, index, news);
-	hpte->v = hpt_hv_guest_v(cpu_to_be64((v & ~HPT_HV_THERE) | HPTE_V_VALID),
-				 READ_ONCE(hptep[1]), hpt_hv_segment_mask());
-	hpte->r = cpu_to_be64(kvm->arch.hpt.rev[index].guest_rpte);
-	hpt_hv_unlock(kvm, index, v);
-	cond_resched();
-	return v & (HPTE_V_VALID | HPTE_V_ABSENT);
-}
-
 /* What the host's page tables have for the last address that was asked for */
 struct hpt_hv_walk {
 	unsigned long hva;
@@ -359,42 +309,6 @@ static __always_inline pte_t *hpt_hv_host_pte(struct kvm *kvm,
 }
 
 /*
- * Find what an HPTE maps: *@r is the second doubleword as the guest sees it, and
- * becomes that for the hardware, in the old format, R and C apart.
- *
- * Returns the head of the rmap chain that the HPTE is to be in, NULL if it is to
- * be absent, or -EIO if the host cannot map what the guest wants.
- *
- * Context: kvm->srcu and mmu_lock are held.
- */
-static __always_inline unsigned long *
-hpt_hv_map(struct kvm *kvm, struct kvm_memslots *slots, struct hpt_hv_walk *walk,
-	   unsigned long psize, unsigned long *r)
-{
-	unsigned long gpa = *r & HPTE_R_RPN & ~(psize - 1);
-	unsigned long gfn = gpa >> PAGE_SHIFT, hva;
-	struct kvm_memory_slot *slot = __gfn_to_memslot(slots, gfn);
-	pte_t *ptep;
-	int present;
-
-	if (!slot || slot->flags & KVM_MEMSLOT_INVALID) {
-		/* MMIO, which is what all bits of the key say */
-		*r |= HPTE_R_KEY_HI | HPTE_R_KEY_LO;
-		return NULL;
-	}
-	if (!slot_is_aligned(slot, psize))
-		return ERR_PTR(-EIO);
-
-	hva = __gfn_to_hva_memslot(slot, gfn);
-	/* None while an mmu notifier is at work */
-	ptep = hpt_hv_host_pte(kvm, walk, hva);
-	present = kvmppc_map_guest_page(ptep, walk->shift, hva, psize, r);
-	if (present <= 0)
-		return ERR_PTR(present);
-	return &slot->arch.rmap[gfn - slot->base_gfn];
-}
-
-/*
  * What H_ENTER does with H_EXACT, to an HPTE that is not occupied, at a fraction
  * of the cost.  As the table is held for writing, no vCPU runs, and nobody else
  * who takes the table lock has to do with HPTEs and rmap chains; mmu notifiers,
@@ -403,10 +317,10 @@ hpt_hv_map(struct kvm *kvm, struct kvm_memslots *slots, struct hpt_hv_walk *walk
  * and a notifier that comes in between, is not needed.  When he is done, the
  * hardware wants a ptesync.
  *
- * Returns -EIO if the host cannot map what the guest wants; but if @anyway, it
+ * Returns false if the host cannot map what the guest wants; but if @anyway, it
  * then becomes absent, as it would be if the page were swapped out.
  */
-static __always_inline int
+static __always_inline bool
 hpt_hv_enter(struct kvm *kvm, struct kvm_memslots *slots, struct hpt_hv_walk *walk,
 	     unsigned long index, unsigned long v, unsigned long r,
 	     bool anyway, bool new_format)
@@ -415,22 +329,36 @@ hpt_hv_enter(struct kvm *kvm, struct kvm_memslots *slots, struct hpt_hv_walk *wa
 	__be64 *hptep = hpt_hv_hpte(kvm, index);
 	unsigned long psize = kvmppc_actual_pgsz(v, r);
 	unsigned long hr = r & ~HPTE_GR_RESERVED;
-	unsigned long *rmap;
+	unsigned long gfn = (r & HPTE_R_RPN & ~(psize - 1)) >> PAGE_SHIFT;
+	struct kvm_memory_slot *slot = __gfn_to_memslot(slots, gfn);
+	unsigned long hva, *rmap;
+	int present = 0;
+	pte_t *ptep;
 
-	rmap = hpt_hv_map(kvm, slots, walk, psize, &hr);
-	if (IS_ERR(rmap)) {
+	if (!slot || slot->flags & KVM_MEMSLOT_INVALID) {
+		/* MMIO, which is what all bits of the key say */
+		hr |= HPTE_R_KEY_HI | HPTE_R_KEY_LO;
+	} else if (!slot_is_aligned(slot, psize)) {
+		present = -EIO;
+	} else {
+		hva = __gfn_to_hva_memslot(slot, gfn);
+		/* None while an mmu notifier is at work */
+		ptep = hpt_hv_host_pte(kvm, walk, hva);
+		present = kvmppc_map_guest_page(ptep, walk->shift, hva, psize, &hr);
+	}
+	if (present < 0) {
 		if (!anyway)
-			return PTR_ERR(rmap);
-		/* It is no MMIO */
+			return false;
+		/* It is no MMIO. */
 		hr &= ~HPTE_R_KEY_LO;
-		rmap = NULL;
 	}
 	rev->guest_rpte = r & ~HPTE_GR_RESERVED;
 	note_hpte_modification(kvm, index);
 
 	v &= ~(HPTE_V_HVLOCK | HPTE_V_ABSENT | HPTE_V_VALID);
-	if (rmap) {
+	if (present > 0) {
 		v |= HPTE_V_VALID;
+		rmap = &slot->arch.rmap[gfn - slot->base_gfn];
 		lock_rmap(rmap);
 		/* What is not known of the page yet, the hardware has to set. */
 		hr &= *rmap >> KVMPPC_RMAP_RC_SHIFT | ~(HPTE_R_R | HPTE_R_C);
@@ -444,52 +372,38 @@ hpt_hv_enter(struct kvm *kvm, struct kvm_memslots *slots, struct hpt_hv_walk *wa
 	}
 	hptep[1] = cpu_to_be64(hr);
 	hptep[0] = cpu_to_be64(v);
-	return 0;
+	return true;
 }
 
 /*
  * Enter HPTEs at @first and behind it, where none of the @n is occupied: see
- * hpt_hv_enter().  Returns 0, or the error of the first that is not entered;
- * *@done is how many are.  *@vrma is set to the first one of the VRMA, if it is
- * not set yet.
+ * hpt_hv_enter().  Returns how many are entered, up to one that cannot be.
  */
-static int hpt_hv_enter_all(struct kvm *kvm, unsigned long first, unsigned long n,
-			    const struct kvm_hpt_entry *hptes, bool anyway,
-			    unsigned long *done,
-			    const struct kvm_hpt_entry **vrma)
+static unsigned long hpt_hv_enter_all(struct kvm *kvm, unsigned long first,
+				      unsigned long n, bool anyway,
+				      const struct kvm_hpt_entry *hptes)
 {
 	const bool new_format = cpu_has_feature(CPU_FTR_ARCH_300);
 	struct kvm_memslots *slots = kvm_memslots(kvm);
-	unsigned long i = 0;
-	int err = 0;
+	unsigned long i = 0, stop;
 
-	for (;;) {
-		unsigned long stop = min(i + HPT_HV_BATCH, n);
+	do {
 		struct hpt_hv_walk walk = {};
 
+		stop = min(i + HPT_HV_BATCH, n);
 		/* In this order: who has mmu_lock may wait for an interrupt here. */
 		spin_lock(&kvm->mmu_lock);
 		local_irq_disable();
-		for (; i < stop; i++) {
-			u64 v = be64_to_cpu(hptes[i].v);
-			u64 r = be64_to_cpu(hptes[i].r);
-
-			err = hpt_hv_enter(kvm, slots, &walk, first + i, v, r,
-					   anyway, new_format);
-			if (err)
-				break;
-			if (is_vrma_hpte(v) && !*vrma)
-				*vrma = &hptes[i];
-		}
+		while (i < stop &&
+		       hpt_hv_enter(kvm, slots, &walk, first + i, be64_to_cpu(hptes[i].v),
+				    be64_to_cpu(hptes[i].r), anyway, new_format))
+			i++;
 		asm volatile("ptesync" : : : "memory");
 		local_irq_enable();
 		spin_unlock(&kvm->mmu_lock);
-		if (i == n || err)
-			break;
 		cond_resched();
-	}
-	*done = i;
-	return err;
+	} while (i == stop && i < n);
+	return i;
 }
 
 /* H_REMOVE of an HPTE that is valid; *@hpte gets what it was. */
@@ -513,7 +427,7 @@ static void hpt_hv_put_invalid(struct kvm *kvm, unsigned long first,
 	unsigned long i;
 
 	for (i = first; i < first + n; i++) {
-		if (hpt_hv_occupied(kvm, i))
+		if (hpt_hv_hpte(kvm, i)[0] & cpu_to_be64(HPTE_V_VALID | HPTE_V_ABSENT))
 			hpt_hv_remove(kvm, i, &was);
 		cond_resched();
 	}
@@ -540,12 +454,11 @@ static int hpt_hv_put_valid(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 {
 	/* Nothing is to be said against a page of 4K in a segment that there is. */
 	const __be64 doubt = cpu_to_be64(2UL << HPTE_V_SSIZE_SHIFT | HPTE_V_LARGE);
-	const __be64 there = cpu_to_be64(HPTE_V_VALID | HPTE_V_ABSENT);
-	const struct kvm_hpt_entry *old = hold->hptes + first, *vrma = NULL;
-	struct hpt_hv_replaced *replaced = NULL;
-	unsigned long i, done, nr_replaced = 0;
+	const struct kvm_hpt_entry *old = hold->hptes + first;
+	struct kvm_hpt_entry *replaced = NULL;	/* v is 0 where nothing was */
+	const struct kvm_hpt_entry *vrma = NULL;
 	__be64 all_old = 0;
-	int err;
+	unsigned long i, done;
 
 	for (i = 0; i < n; i++) {
 		if (hptes[i].v & doubt &&
@@ -553,38 +466,37 @@ static int hpt_hv_put_valid(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 					    be64_to_cpu(hptes[i].r)))
 			return -EINVAL;
 		all_old |= old[i].v;
+		if (is_vrma_hpte(be64_to_cpu(hptes[i].v)))
+			vrma = &hptes[i];
 	}
 
-	for (i = 0; i < n && all_old & there; i++) {
-		if (!(old[i].v & there))
-			continue;
-		if (!replaced)
-			replaced = kvmalloc_array(n - i, sizeof(*replaced),
-						  KVMPPC_HPT_GFP);
+	if (all_old & hold->there) {
+		replaced = kvcalloc(n, sizeof(*replaced), KVMPPC_HPT_GFP);
 		if (!replaced)
 			return -ENOMEM;
-		hpt_hv_remove(kvm, first + i, &replaced[nr_replaced].hpte);
-		replaced[nr_replaced++].index = first + i;
-		cond_resched();
-	}
-
-	err = hpt_hv_enter_all(kvm, first, n, hptes, false, &done, &vrma);
-	if (err) {
-		/* The record changes nothing: put back what was there. */
-		hpt_hv_put_invalid(kvm, first, done);
-		for (i = 0; i < nr_replaced; i++) {
-			/* No matter what becomes of vrma now */
-			hpt_hv_enter_all(kvm, replaced[i].index, 1,
-					 &replaced[i].hpte, true, &done, &vrma);
+		for (i = 0; i < n; i++) {
+			if (old[i].v & hold->there)
+				hpt_hv_remove(kvm, first + i, &replaced[i]);
 			cond_resched();
 		}
-	} else if (vrma && !hold->mmu_ready) {
+	}
+
+	done = hpt_hv_enter_all(kvm, first, n, false, hptes);
+	if (done < n) {
+		/* The record changes nothing: put back what was there. */
+		hpt_hv_put_invalid(kvm, first, done);
+		for (i = 0; i < n && replaced; i++)
+			if (replaced[i].v)
+				hpt_hv_enter_all(kvm, first + i, 1, true, &replaced[i]);
+	}
+	kvfree(replaced);
+	if (done < n)
+		return -EIO;
+	if (vrma && !hold->mmu_ready) {
 		hpt_hv_set_vrma(kvm, be64_to_cpu(vrma->v), be64_to_cpu(vrma->r));
 		hold->mmu_ready = 1;
 	}
-	if (replaced)
-		kvfree(replaced);
-	return err;
+	return 0;
 }
 
 static int hpt_hv_put(struct kvm *kvm, struct kvmppc_hpt_hold *hold,

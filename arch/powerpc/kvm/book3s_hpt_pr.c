@@ -83,17 +83,6 @@ void kvmppc_hpt_pr_set(struct kvm *kvm, unsigned long index, u64 v, u64 r)
 	kvmppc_hpt_pr_changed(kvm, index);
 }
 
-/* Drop the shadow HPTEs that a valid HPTE has brought forth. */
-static void hpt_pr_flush(struct kvm *kvm, unsigned long index)
-{
-	__be64 *hptep = kvmppc_hpt_pr_hpte(kvm, index);
-
-	kvmppc_mmu_book3s_64_flush(kvm,
-				   compute_tlbie_rb(be64_to_cpu(hptep[0]),
-						    be64_to_cpu(hptep[1]),
-						    index));
-}
-
 static void hpt_pr_flush_all(struct kvm *kvm)
 {
 	struct kvm_vcpu *vcpu;
@@ -431,11 +420,6 @@ static void hpt_pr_unhold(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 	mutex_unlock(&kvm->arch.hpt_mutex);
 }
 
-static bool hpt_pr_valid(struct kvm *kvm, unsigned long index)
-{
-	return kvmppc_hpt_pr_hpte(kvm, index)[0] & cpu_to_be64(HPTE_V_VALID);
-}
-
 static unsigned long hpt_pr_copy(struct kvm *kvm,
 				 const struct kvmppc_hpt_hold *hold,
 				 unsigned long first, unsigned long n,
@@ -451,10 +435,10 @@ static unsigned long hpt_pr_copy(struct kvm *kvm,
 	return i;
 }
 
-static bool hpt_pr_look(struct kvm *kvm, unsigned long index,
-			struct kvm_hpt_entry *hpte, bool *news)
+static bool hpt_pr_look(struct kvm *kvm, const struct kvmppc_hpt_hold *hold,
+			unsigned long index, struct kvm_hpt_entry *hpte, bool *news)
 {
-	return hpt_pr_copy(kvm, NULL, index, 1, hpte);
+	return hpt_pr_copy(kvm, hold, index, 1, hpte);
 }
 
 static int hpt_pr_put(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
@@ -469,14 +453,16 @@ static int hpt_pr_put(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 			return -EINVAL;
 
 	for (i = 0; i < n_valid + n_invalid; i++) {
-		bool was_valid = hpt_pr_valid(kvm, first + i);
+		const __be64 *hptep = kvmppc_hpt_pr_hpte(kvm, first + i);
+		u64 v = be64_to_cpu(hptep[0]), r = be64_to_cpu(hptep[1]);
 
-		if (was_valid)
-			hpt_pr_flush(kvm, first + i);
+		/* The shadow HPTEs that it has brought forth go. */
+		if (v & HPTE_V_VALID)
+			kvmppc_mmu_book3s_64_flush(kvm, compute_tlbie_rb(v, r, first + i));
 		if (i < n_valid)
 			kvmppc_hpt_pr_set(kvm, first + i, be64_to_cpu(hptes[i].v),
 					  be64_to_cpu(hptes[i].r));
-		else if (was_valid)
+		else if (v & HPTE_V_VALID)
 			kvmppc_hpt_pr_set(kvm, first + i, 0, 0);
 		cond_resched();
 	}
