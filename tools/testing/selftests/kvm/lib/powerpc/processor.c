@@ -328,7 +328,9 @@ bool vcpu_get_exception(struct kvm_vcpu *vcpu, struct guest_exception *ex)
 	ex->nip = run->papr_hcall.args[1];
 	ex->msr = run->papr_hcall.args[2];
 	ex->dar = vcpu_get_reg(vcpu, KVM_REG_PPC_DAR);
-	ex->dsisr = vcpu_get_reg(vcpu, KVM_REG_PPC_DSISR);
+	/* Of 32 bits: vcpu_get_reg() would have it in the wrong half on big-endian. */
+	TEST_ASSERT(!__vcpu_get_reg(vcpu, KVM_REG_PPC_DSISR, &ex->dsisr),
+		    "No DSISR, errno %d", errno);
 	return true;
 }
 
