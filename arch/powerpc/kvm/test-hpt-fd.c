@@ -826,6 +826,7 @@ struct step {
 
 static unsigned long *no_pending(unsigned long nr)
 {
+	fake_require(!f->held, "memory sought while the table is held");
 	return NULL;
 }
 

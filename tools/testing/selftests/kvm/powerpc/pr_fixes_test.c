@@ -234,6 +234,60 @@ TEST_F(pr, user_table_enter)
 			ASSERT_EQ(0, self->table[2 * i] | self->table[2 * i + 1]);
 }
 
+/* Where a guest that is not PAPR has its table, and where there is no memory */
+#define OWN_TABLE		0x100000UL
+#define OWN_DATA		0x80000UL
+#define OWN_MMIO		0x8000000UL
+
+/* R and C that are set in a table in the guest's memory are stores to that. */
+TEST_F(pr, own_table_is_logged)
+{
+	const uint64_t code = GUEST_OWN + (pr_guest_stores - pr_guest_start);
+	const uint64_t mapped[] = { code, OWN_MMIO, OWN_DATA };
+	const uint64_t page = getpagesize();
+	uint64_t dirty[HTAB_MEM_SIZE / 4096 / 64] = {};
+	struct htab_vm *own = &self->other;
+	struct kvm_regs regs = {};
+	__be64 *entry = NULL;
+	unsigned int i;
+
+	*own = self->vm;
+	own->vcpu = ioctl(own->fd, KVM_CREATE_VCPU, 1);
+	ASSERT_LE(0, own->vcpu);
+	own->run = mmap(NULL, ioctl(own->kvm, KVM_GET_VCPU_MMAP_SIZE, 0), PROT_READ | PROT_WRITE,
+			MAP_SHARED, own->vcpu, 0);
+	ASSERT_NE(MAP_FAILED, own->run);
+	ASSERT_EQ(0, set_sdr1(own, (void *)OWN_TABLE));
+	ASSERT_EQ(0, guest_set_segment(own, 0, &vrma));
+	for (i = 0; i < ARRAY_SIZE(mapped); i++) {
+		struct hpte e = segment_hpte(&vrma, mapped[i], mapped[i]);
+
+		entry = guest_mem(own, OWN_TABLE);
+		entry += 16 * segment_group(&vrma, mapped[i], self->npte, false);
+		entry[0] = htobe64(e.v);
+		entry[1] = htobe64(e.r);
+	}
+
+	/* The first store has been done when the second is told of. */
+	regs.pc = code;
+	regs.msr = MSR_OURS | MSR_IR | MSR_DR;
+	regs.gpr[4] = OWN_DATA;
+	regs.gpr[5] = OWN_MMIO;
+	ASSERT_EQ(0, xioctl(own->vcpu, KVM_SET_REGS, &regs));
+	ASSERT_EQ(0, htab_set_slot(own, 0, KVM_MEM_LOG_DIRTY_PAGES, 0, own->mem, HTAB_MEM_SIZE));
+	ASSERT_EQ(0, get_dirty_log(own, 0, dirty));
+	watch(own, 5);
+	ASSERT_EQ(0, xioctl(own->vcpu, KVM_RUN, NULL));
+	watch(own, 0);
+	ASSERT_EQ(KVM_EXIT_MMIO, own->run->exit_reason);
+	ASSERT_EQ(OWN_MMIO, own->run->mmio.phys_addr);
+	ASSERT_EQ(HPTE_R_R | HPTE_R_C, be64toh(entry[1]) & (HPTE_R_R | HPTE_R_C));
+
+	ASSERT_EQ(0, get_dirty_log(own, 0, dirty));
+	EXPECT_TRUE(test_le_bit((uint8_t *)dirty, OWN_DATA / page));
+	EXPECT_TRUE(test_le_bit((uint8_t *)dirty, ((char *)entry - (char *)own->mem) / page));
+}
+
 TEST_F(pr, user_table_remove)
 {
 	struct hpte e = hpte_of(3, 0);

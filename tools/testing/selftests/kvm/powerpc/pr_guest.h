@@ -132,6 +132,9 @@ __asm__("	.pushsection .rodata\n"
 	"pr_guest_cede:\n"
 	"	li	3, 0xe0\n"
 	"	sc	1\n"
+	"pr_guest_stores:\n"		/* at r4, and then at r5 */
+	"	std	7, 0(4)\n"
+	"	std	7, 0(5)\n"
 	"pr_guest_spin:\n"
 	"	b	pr_guest_spin\n"
 	/*
@@ -177,6 +180,7 @@ extern const char pr_guest_start[], pr_guest_end[];
 extern const char pr_guest_tlbie[], pr_guest_tar[], pr_guest_slbmte[], pr_guest_slbmf[];
 extern const char pr_guest_dcbz[], pr_guest_sweep[], pr_guest_dec[], pr_guest_pairs[];
 extern const char pr_guest_remap[], pr_guest_check[], pr_guest_cede[], pr_guest_spin[];
+extern const char pr_guest_stores[];
 extern const char pr_guest_retry[], pr_guest_retry_end[];
 extern const char pr_guest_syscalls[], pr_guest_handler[], pr_guest_handler_end[];
 
