@@ -75,8 +75,8 @@ struct kvmppc_hpt_hold {
  *		set to true.
  * @put:	Make @n_valid HPTEs from @first on valid with the contents of
  *		@hptes, and the @n_invalid behind them invalid: all of it or, with
- *		an error, nothing: -EINVAL for an entry that the guest could not
- *		have entered, -EIO for one that the host cannot map, -ENOMEM.
+ *		an error, nothing: -EIO for one that the host cannot map, -ENOMEM.
+ *		All are such as kvmppc_hpte_acceptable() takes.
  */
 struct kvmppc_hpt_ops {
 	const char *name;

@@ -64,6 +64,7 @@
 #include <linux/srcu.h>
 #include <linux/uio.h>
 #include <asm/book3s/64/mmu-hash.h>
+#include <asm/kvm_book3s_64.h>
 #include <asm/kvm_ppc.h>
 #include <kunit/static_stub.h>
 #include <kunit/visibility.h>
@@ -887,15 +888,19 @@ static void hpt_show_fdinfo(struct seq_file *m, struct file *file)
 static int hpt_writer_apply(struct hpt_file *w, struct kvmppc_hpt_hold *hold,
 			    const struct kvm_get_htab_header *rec)
 {
+	/* Nothing is to be said against a page of 4K in a segment that there is. */
+	const __be64 doubt = cpu_to_be64(2UL << HPTE_V_SSIZE_SHIFT | HPTE_V_LARGE);
 	const struct kvm_hpt_entry *hptes = (const void *)(rec + 1);
-	unsigned long n = rec->n_valid;
-	unsigned long i;
+	unsigned long i, n = rec->n_valid;
 
 	if (rec->index >= hold->nr ||
 	    n + rec->n_invalid > hold->nr - rec->index)
 		return -EINVAL;
 	for (i = 0; i < n; i++)
-		if (!(hptes[i].v & cpu_to_be64(HPTE_V_VALID)))
+		if (!(hptes[i].v & cpu_to_be64(HPTE_V_VALID)) ||
+		    (hptes[i].v & doubt &&
+		     !kvmppc_hpte_acceptable(be64_to_cpu(hptes[i].v),
+					     be64_to_cpu(hptes[i].r))))
 			return -EINVAL;
 
 	if (!n && !rec->n_invalid)

@@ -452,8 +452,6 @@ static int hpt_hv_put_valid(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 			    unsigned long first, unsigned long n,
 			    const struct kvm_hpt_entry *hptes)
 {
-	/* Nothing is to be said against a page of 4K in a segment that there is. */
-	const __be64 doubt = cpu_to_be64(2UL << HPTE_V_SSIZE_SHIFT | HPTE_V_LARGE);
 	const struct kvm_hpt_entry *old = hold->hptes + first;
 	struct kvm_hpt_entry *replaced = NULL;	/* v is 0 where nothing was */
 	const struct kvm_hpt_entry *vrma = NULL;
@@ -461,10 +459,6 @@ static int hpt_hv_put_valid(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 	unsigned long i, done;
 
 	for (i = 0; i < n; i++) {
-		if (hptes[i].v & doubt &&
-		    !kvmppc_hpte_acceptable(be64_to_cpu(hptes[i].v),
-					    be64_to_cpu(hptes[i].r)))
-			return -EINVAL;
 		all_old |= old[i].v;
 		if (is_vrma_hpte(be64_to_cpu(hptes[i].v)))
 			vrma = &hptes[i];

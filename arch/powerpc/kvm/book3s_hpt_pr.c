@@ -29,6 +29,9 @@
 #include "book3s.h"
 #include "book3s_hpt.h"
 
+/* Flushes of shadow HPTEs, each in all vCPUs, after which to flush all is less */
+#define HPT_PR_FLUSHES	64
+
 static bool hpt_pr_order_ok(u32 order)
 {
 	return order >= PPC_MIN_HPT_ORDER && order <= PPC_MAX_HPT_ORDER;
@@ -121,14 +124,15 @@ static void hpt_pr_release(struct kvm_hpt_info *hpt)
 	*hpt = (struct kvm_hpt_info){};
 }
 
-static void hpt_pr_clear(struct kvm_hpt_info *hpt)
+static int hpt_pr_clear(struct kvm_hpt_info *hpt)
 {
 	unsigned long at;
 
-	for (at = 0; at < BIT(hpt->order); at += SZ_64K) {
+	for (at = 0; at < BIT(hpt->order) && !fatal_signal_pending(current); at += SZ_64K) {
 		memset((void *)hpt->virt + at, 0, SZ_64K);
 		cond_resched();
 	}
+	return at < BIT(hpt->order) ? -EINTR : 0;
 }
 
 /*
@@ -180,7 +184,8 @@ static bool hpt_pr_vcpu_runs(struct kvm *kvm)
  * that, too.
  *
  * Return: 0, and the table is empty; or -EINVAL for an impossible order, -EBUSY
- * if a vCPU runs, -ENOMEM or -EINTR, and nothing has changed.
+ * if a vCPU runs, -ENOMEM or -EINTR, and nothing has changed, but for what was
+ * there if the process was killed while that was cleared.
  */
 int kvmppc_hpt_pr_allocate(struct kvm *kvm, u32 order)
 {
@@ -213,7 +218,7 @@ int kvmppc_hpt_pr_allocate(struct kvm *kvm, u32 order)
 		hpt_pr_drop_magic_pages(kvm);
 		hpt_pr_install(kvm, &hpt);
 	} else if (kvm->arch.hpt.order == order) {
-		hpt_pr_clear(&kvm->arch.hpt);
+		err = hpt_pr_clear(&kvm->arch.hpt);
 		hpt_pr_flush_all(kvm);
 		kvmppc_hpt_replaced(kvm, order);
 	} else {
@@ -445,19 +450,14 @@ static int hpt_pr_put(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 		      unsigned long first, unsigned int n_valid,
 		      unsigned int n_invalid, const struct kvm_hpt_entry *hptes)
 {
-	unsigned long i;
-
-	for (i = 0; i < n_valid; i++)
-		if (!kvmppc_hpte_acceptable(be64_to_cpu(hptes[i].v),
-					    be64_to_cpu(hptes[i].r)))
-			return -EINVAL;
+	unsigned long i, flushes = 0;
 
 	for (i = 0; i < n_valid + n_invalid; i++) {
 		const __be64 *hptep = kvmppc_hpt_pr_hpte(kvm, first + i);
 		u64 v = be64_to_cpu(hptep[0]), r = be64_to_cpu(hptep[1]);
 
-		/* The shadow HPTEs that it has brought forth go. */
-		if (v & HPTE_V_VALID)
+		/* The shadow HPTEs that it has brought forth go: soon, all of them. */
+		if (v & HPTE_V_VALID && flushes++ < HPT_PR_FLUSHES)
 			kvmppc_mmu_book3s_64_flush(kvm, compute_tlbie_rb(v, r, first + i));
 		if (i < n_valid)
 			kvmppc_hpt_pr_set(kvm, first + i, be64_to_cpu(hptes[i].v),
@@ -466,6 +466,8 @@ static int hpt_pr_put(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 			kvmppc_hpt_pr_set(kvm, first + i, 0, 0);
 		cond_resched();
 	}
+	if (flushes > HPT_PR_FLUSHES)
+		hpt_pr_flush_all(kvm);
 	return 0;
 }
 
