@@ -63,6 +63,7 @@
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
 #include <linux/uio.h>
+#include <linux/vmalloc.h>
 #include <asm/book3s/64/mmu-hash.h>
 #include <asm/kvm_book3s_64.h>
 #include <asm/kvm_ppc.h>
@@ -184,9 +185,7 @@ EXPORT_SYMBOL_GPL(kvmppc_hpt_replaced);
 
 /*
  * Does nobody else want to know what this reader harvests?  Others may go
- * meanwhile, but not come.
- *
- * Context: the table is held.
+ * meanwhile, but not come, as long as the table is held.
  */
 static bool hpt_reader_is_alone(struct hpt_file *r)
 {
@@ -212,15 +211,14 @@ static bool hpt_reader_is_bare(struct hpt_file *r)
 VISIBLE_IF_KUNIT unsigned long *kvmppc_hpt_alloc_pending(unsigned long nr)
 {
 	KUNIT_STATIC_STUB_REDIRECT(kvmppc_hpt_alloc_pending, nr);
-	return kvzalloc(BITS_TO_BYTES(nr), KVMPPC_HPT_GFP);
+	return __vmalloc(BITS_TO_BYTES(nr), KVMPPC_HPT_GFP | __GFP_ZERO);
 }
 EXPORT_SYMBOL_IF_KUNIT(kvmppc_hpt_alloc_pending);
 
 /*
- * Give a bitmap to each reader that needs one, this one above all, as long as
- * there is memory.  It has come to the end of a pass, before which it need not
- * have told anybody of anything; of the others only one that was alone before
- * has none.
+ * Give a bitmap to each reader that needs one, as long as there is memory.  This
+ * one has come to the end of a pass, before which it need not have told anybody
+ * of anything; of the others only one that was alone before has none.
  *
  * Context: r->lock is held.
  */
@@ -252,7 +250,7 @@ static void hpt_reader_equip_all(struct hpt_file *r)
 		/* Not under the table lock, since that takes its time. */
 		if (more)
 			pending = kvmppc_hpt_alloc_pending(r->nr);
-	} while (more && pending);
+	} while (more && pending && !signal_pending(current));
 	kvfree(pending);
 }
 
@@ -690,15 +688,19 @@ static int hpt_reader_fill(struct hpt_file *r, struct hpt_records *out)
 static void hpt_reader_undo(struct hpt_file *r, struct hpt_records *out,
 			    size_t copied)
 {
+	struct kvm_hpt_watch *watch = &r->kvm->arch.hpt_watch;
 	struct kvm_get_htab_header *rec = r->buf;
 	struct kvmppc_hpt_hold hold;
 	void *at, *done = r->buf;
+	unsigned int words = 0;
 
-	while (done + hpt_record_size(rec) <= r->buf + copied) {
+	for (; done + hpt_record_size(rec) <= r->buf + copied; rec = done)
 		done += hpt_record_size(rec);
-		rec = done;
-	}
 
+	r->ops->hold(r->kvm, &hold, KVMPPC_HPT_NOKILL);
+	/* If the table is another one, the reader starts over. */
+	if (r->generation == watch->generation)
+		r->pos = rec->index;
 	for (at = done; at < out->to; at += hpt_record_size(rec)) {
 		unsigned long i, end, n;
 
@@ -706,21 +708,20 @@ static void hpt_reader_undo(struct hpt_file *r, struct hpt_records *out,
 		out->valid -= rec->n_valid;
 		out->invalid -= rec->n_invalid;
 		end = (u64)rec->index + rec->n_valid + rec->n_invalid;
-
-		r->ops->hold(r->kvm, &hold, KVMPPC_HPT_NOKILL);
-		/* If the table is another one, the reader starts over. */
-		if (r->generation != r->kvm->arch.hpt_watch.generation)
-			end = 0;
-		else if (at == done)
-			r->pos = rec->index;
-		for (i = rec->index; i < end && !r->whole; i += n) {
+		for (i = rec->index; i < end && !r->whole &&
+		     r->generation == watch->generation; i += n) {
 			n = min(end - i, BITS_PER_LONG - i % BITS_PER_LONG);
 			hpt_reader_put_back(r, &hold, BIT_WORD(i),
 					    GENMASK(n - 1, 0) << i % BITS_PER_LONG);
+			if (++words % 1024)
+				continue;
+			/* That is a lot for one hold. */
+			r->ops->release(r->kvm, &hold, KVMPPC_HPT_NOKILL);
+			cond_resched();
+			r->ops->hold(r->kvm, &hold, KVMPPC_HPT_NOKILL);
 		}
-		r->ops->release(r->kvm, &hold, KVMPPC_HPT_NOKILL);
-		cond_resched();
 	}
+	r->ops->release(r->kvm, &hold, KVMPPC_HPT_NOKILL);
 	out->to = done;
 }
 
@@ -929,7 +930,7 @@ static size_t hpt_writer_drain(struct hpt_file *w, const void *buf,
 	if (*err == -ENODATA)
 		*err = -EINVAL;
 
-	while (!*err && valid + invalid < HPT_STRETCH &&
+	while (!*err && valid + invalid < HPT_STRETCH && done < SZ_256K &&
 	       len - done >= sizeof(struct kvm_get_htab_header)) {
 		const struct kvm_get_htab_header *rec = buf + done;
 
@@ -1040,7 +1041,6 @@ struct file *kvmppc_hpt_fd_file(struct kvm *kvm,
 				const struct kvmppc_hpt_ops *ops,
 				const struct kvm_get_htab_fd *args)
 {
-	const bool writes = args->flags & KVM_GET_HTAB_WRITE;
 	struct kvmppc_hpt_hold hold;
 	struct hpt_file *f;
 	struct file *file;
@@ -1052,7 +1052,9 @@ struct file *kvmppc_hpt_fd_file(struct kvm *kvm,
 	f = kzalloc_obj(*f, KVMPPC_HPT_GFP);
 	if (!f)
 		return ERR_PTR(-ENOMEM);
-	f->buf = kvmalloc(writes ? HPT_MAX_RECORD : HPT_BUF_SIZE, KVMPPC_HPT_GFP);
+	f->writes = args->flags & KVM_GET_HTAB_WRITE;
+	f->buf = f->writes ? __vmalloc(HPT_MAX_RECORD, KVMPPC_HPT_GFP) :
+			     kvmalloc(HPT_BUF_SIZE, KVMPPC_HPT_GFP);
 	if (!f->buf) {
 		hpt_free(f);
 		return ERR_PTR(-ENOMEM);
@@ -1060,13 +1062,12 @@ struct file *kvmppc_hpt_fd_file(struct kvm *kvm,
 	f->kvm = kvm;
 	f->ops = ops;
 	f->id = atomic_inc_return(&hpt_ids);
-	f->writes = writes;
 	f->bolted = args->flags & KVM_GET_HTAB_BOLTED_ONLY;
 	f->start_index = args->start_index;
 	mutex_init(&f->lock);
 
 	file = anon_inode_getfile("kvm-htab", &hpt_fops, f,
-				  writes ? O_WRONLY : O_RDONLY);
+				  f->writes ? O_WRONLY : O_RDONLY);
 	if (IS_ERR(file)) {
 		hpt_free(f);
 		return file;
@@ -1075,7 +1076,7 @@ struct file *kvmppc_hpt_fd_file(struct kvm *kvm,
 
 	/* From here on, hpt_release() cleans up. */
 	kvm_get_kvm(kvm);
-	if (!writes) {
+	if (!f->writes) {
 		/*
 		 * A change made by someone who has not seen our interest is not
 		 * in the log, and HPTEs may be read without their lock: wait for

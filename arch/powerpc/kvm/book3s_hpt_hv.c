@@ -410,7 +410,7 @@ static unsigned long hpt_hv_enter_all(struct kvm *kvm, unsigned long first,
 static void hpt_hv_remove(struct kvm *kvm, unsigned long index,
 			  struct kvm_hpt_entry *hpte)
 {
-	unsigned long was[2];
+	unsigned long was[2] = {};
 
 	preempt_disable();
 	kvmppc_do_h_remove(kvm, 0, index, 0, was);
