@@ -635,7 +635,7 @@ static int hpt_bind(struct hpt_file *f, struct kvmppc_hpt_hold *hold)
 static int hpt_reader_fill(struct hpt_file *r, struct hpt_records *out)
 {
 	/* Little room will soon be full: do not look too far ahead. */
-	unsigned long ahead = max((out->end - r->buf) / 8UL, HPT_STRETCH / 64);
+	unsigned long ahead = max((out->end - out->buf) / 8UL, HPT_STRETCH / 64);
 	const struct hpt_records empty = *out;
 	u64 generation = r->generation;
 	struct kvmppc_hpt_hold hold;
@@ -647,7 +647,7 @@ static int hpt_reader_fill(struct hpt_file *r, struct hpt_records *out)
 
 		err = r->ops->hold(r->kvm, &hold, 0);
 		if (err)
-			return out->to > r->buf ? 0 : err;
+			return out->to > out->buf ? 0 : err;
 		err = hpt_bind(r, &hold);
 		if (err) {
 			r->ops->release(r->kvm, &hold, 0);
@@ -674,7 +674,7 @@ static int hpt_reader_fill(struct hpt_file *r, struct hpt_records *out)
 		cond_resched();
 	} while (!signal_pending(current));
 
-	if (out->to == r->buf && r->pos < r->nr)
+	if (out->to == out->buf && r->pos < r->nr)
 		return -ERESTARTSYS;
 	return 0;
 }
@@ -689,12 +689,12 @@ static void hpt_reader_undo(struct hpt_file *r, struct hpt_records *out,
 			    size_t copied)
 {
 	struct kvm_hpt_watch *watch = &r->kvm->arch.hpt_watch;
-	struct kvm_get_htab_header *rec = r->buf;
+	struct kvm_get_htab_header *rec = out->buf;
 	struct kvmppc_hpt_hold hold;
-	void *at, *done = r->buf;
+	void *at, *done = out->buf;
 	unsigned int words = 0;
 
-	for (; done + hpt_record_size(rec) <= r->buf + copied; rec = done)
+	for (; done + hpt_record_size(rec) <= out->buf + copied; rec = done)
 		done += hpt_record_size(rec);
 
 	r->ops->hold(r->kvm, &hold, KVMPPC_HPT_NOKILL);
@@ -780,13 +780,13 @@ static ssize_t hpt_read_iter(struct kiocb *iocb, struct iov_iter *to)
 		pass = r->pass;
 		if (err)
 			break;
-		len = out.to - r->buf;
-		copied = copy_to_iter(r->buf, len, to);
+		len = out.to - out.buf;
+		copied = copy_to_iter(out.buf, len, to);
 		if (copied < len) {
 			hpt_reader_undo(r, &out, copied);
 			err = -EFAULT;
 		}
-		len = out.to - r->buf;
+		len = out.to - out.buf;
 		ret += len;
 		r->count.valid += out.valid;
 		r->count.invalid += out.invalid;
