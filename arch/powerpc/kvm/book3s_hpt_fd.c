@@ -698,9 +698,8 @@ static void hpt_reader_undo(struct hpt_file *r, struct hpt_records *out,
 		done += hpt_record_size(rec);
 
 	r->ops->hold(r->kvm, &hold, KVMPPC_HPT_NOKILL);
-	/* If the table is another one, the reader starts over. */
-	if (r->generation == watch->generation)
-		r->pos = rec->index;
+	/* But if the table is another one, the reader starts over. */
+	r->pos = rec->index;
 	for (at = done; at < out->to; at += hpt_record_size(rec)) {
 		unsigned long i, end, n;
 
