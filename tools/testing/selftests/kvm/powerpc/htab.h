@@ -976,12 +976,9 @@ static inline int guest_map_memory(struct htab_vm *vm)
 	return n < 0 ? n : 0;
 }
 
-/* A vCPU whose memory is there */
-static inline int guest_add_vcpu(struct htab_vm *vm, unsigned int id)
+/* A vCPU as the kernel makes it, which is not PAPR */
+static inline int guest_add_plain_vcpu(struct htab_vm *vm, unsigned int id)
 {
-	struct kvm_enable_cap papr = { .cap = KVM_CAP_PPC_PAPR };
-	int ret;
-
 	vm->vcpu = ioctl(vm->fd, KVM_CREATE_VCPU, id);
 	if (vm->vcpu < 0)
 		return -errno;
@@ -991,7 +988,15 @@ static inline int guest_add_vcpu(struct htab_vm *vm, unsigned int id)
 		vm->run = NULL;
 		return -errno;
 	}
-	ret = xioctl(vm->vcpu, KVM_ENABLE_CAP, &papr);
+	return 0;
+}
+
+/* A vCPU whose memory is there */
+static inline int guest_add_vcpu(struct htab_vm *vm, unsigned int id)
+{
+	struct kvm_enable_cap papr = { .cap = KVM_CAP_PPC_PAPR };
+	int ret = guest_add_plain_vcpu(vm, id) ?: xioctl(vm->vcpu, KVM_ENABLE_CAP, &papr);
+
 	if (!ret && vm->type == KVM_VM_PPC_PR)
 		ret = guest_set_reg(vm, KVM_REG_PPC_HIOR, 0) ?:
 		      guest_set_reg(vm, KVM_REG_PPC_LPCR_64, LPCR_OURS) ?:

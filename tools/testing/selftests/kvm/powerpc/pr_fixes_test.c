@@ -252,11 +252,7 @@ TEST_F(pr, own_table_is_logged)
 	unsigned int i;
 
 	*own = self->vm;
-	own->vcpu = ioctl(own->fd, KVM_CREATE_VCPU, 1);
-	ASSERT_LE(0, own->vcpu);
-	own->run = mmap(NULL, ioctl(own->kvm, KVM_GET_VCPU_MMAP_SIZE, 0), PROT_READ | PROT_WRITE,
-			MAP_SHARED, own->vcpu, 0);
-	ASSERT_NE(MAP_FAILED, own->run);
+	ASSERT_EQ(0, guest_add_plain_vcpu(own, 1));
 	ASSERT_EQ(0, set_sdr1(own, (void *)OWN_TABLE));
 	ASSERT_EQ(0, guest_set_segment(own, 0, &vrma));
 	for (i = 0; i < ARRAY_SIZE(mapped); i++) {
