@@ -3,13 +3,19 @@
  * KVM_PPC_GET_HTAB_FD: what reading and writing cost.
  *
  * Counted in instructions, the kernel's included, which unlike time are the
- * same on every run. The bounds are for HV and for PR; those for PR leave a third
- * on top of what has been measured.
+ * same on every run. The counter is that of perf or, if HTAB_BY_TIME is in the
+ * environment, the time base, for hosts that QEMU emulates with -icount shift=1:
+ * there perf's is not exact (see htab_fd_bench). The bounds are for HV and for PR.
  */
 #include <sys/syscall.h>
 #include <linux/perf_event.h>
 
 #include "htab_fixture.h"
+
+static bool by_time(void)
+{
+	return getenv("HTAB_BY_TIME");
+}
 
 static int cost_open(void)
 {
@@ -19,13 +25,16 @@ static int cost_open(void)
 		.config = PERF_COUNT_HW_INSTRUCTIONS,
 	};
 
-	return syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
+	return by_time() ? 0 : syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
 }
 
 static uint64_t cost_now(int fd)
 {
 	uint64_t count = 0;
 
+	/* At 512 MHz, and an instruction takes 2 ns */
+	if (by_time())
+		return __builtin_ppc_get_timebase() * 1000 / 1024;
 	return read(fd, &count, sizeof(count)) == sizeof(count) ? count : 0;
 }
 
@@ -69,7 +78,7 @@ TEST_F(htab, cost_of_first_pass)
 		;
 	begin = cost_now(cost) - begin;
 	ASSERT_EQ(0, n);
-	COST_IS_UNDER(50, 35, begin, self->vm.npte, "first pass, half full, an HPTE");
+	COST_IS_UNDER(50, 41, begin, self->vm.npte, "first pass, half full, an HPTE");
 }
 
 /* Fault 8: mainline looks at each entry to find that none has changed */
