@@ -75,11 +75,11 @@
 #define CREATE_TRACE_POINTS
 #include "trace_hpt.h"
 
-/* HPTEs looked at under one hold of the table, between reschedule points. */
+/*
+ * HPTEs looked at under one hold of the table, between reschedule points; less than
+ * half of what a record can have, since that many may go to it at once.
+ */
 #define HPT_STRETCH		16384UL
-
-/* HPTEs that go to a record at once. */
-#define HPT_RUN			4096UL
 
 /* What goes to userspace in one copy */
 #define HPT_BUF_SIZE		SZ_64K
@@ -361,7 +361,7 @@ static inline bool hpt_record(struct hpt_records *out, unsigned long index,
 
 	/* Valid HPTEs come before invalid ones. */
 	if (index == out->next && !(valid && rec->n_invalid) &&
-	    max(rec->n_valid, rec->n_invalid) <= U16_MAX - HPT_RUN)
+	    max(rec->n_valid, rec->n_invalid) <= U16_MAX / 2)
 		return room >= need;
 	if (room < sizeof(*rec) + need)
 		return false;
@@ -414,24 +414,24 @@ hpt_reader_emit_slowly(struct hpt_file *r, struct kvmppc_hpt_hold *hold,
 }
 
 /*
- * How many of @n HPTEs are invalid, from the first on?
+ * How many HPTEs are invalid, from @first on and before @end?
  *
  * Context: the table is held.
  */
-static unsigned long hpt_count_invalid(const struct kvmppc_hpt_hold *hold,
-				       unsigned long first, unsigned long n)
+static inline unsigned long hpt_count_invalid(const struct kvmppc_hpt_hold *hold,
+					      unsigned long first, unsigned long end)
 {
-	const struct kvm_hpt_entry *p = hold->hptes + first, *end = p + n;
+	const struct kvm_hpt_entry *p = &hold->hptes[first], *stop = &hold->hptes[end];
 	const __be64 there = hold->there;
 
 	/* Four at a time, since they mostly all are */
-	for (; p + 4 <= end; p += 4)
+	for (; p + 4 <= stop; p += 4)
 		if ((READ_ONCE(p[0].v) | READ_ONCE(p[1].v) |
 		     READ_ONCE(p[2].v) | READ_ONCE(p[3].v)) & there)
 			break;
-	while (p < end && !(READ_ONCE(p->v) & there))
+	while (p < stop && !(READ_ONCE(p->v) & there))
 		p++;
-	return p - hold->hptes - first;
+	return p - &hold->hptes[first];
 }
 
 /*
@@ -469,8 +469,7 @@ hpt_reader_emit(struct hpt_file *r, struct kvmppc_hpt_hold *hold,
 			}
 		}
 		if (at + n_valid < end)
-			n_invalid = hpt_count_invalid(hold, at + n_valid,
-						      min(end - at - n_valid, HPT_RUN));
+			n_invalid = hpt_count_invalid(hold, at + n_valid, end);
 		/* The one at @at has been invalid, whatever it is by now. */
 		if (!valid && !n_invalid)
 			n_invalid = 1;
