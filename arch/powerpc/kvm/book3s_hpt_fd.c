@@ -511,15 +511,12 @@ hpt_reader_gather_all(struct hpt_file *r, struct kvmppc_hpt_hold *hold,
 static inline unsigned long hpt_next_word(const unsigned long *map,
 					  unsigned long at, unsigned long end)
 {
-	for (; at < end; at++) {
-		if (at % 4 == 0)
-			while (at + 4 <= end &&
-			       !(READ_ONCE(map[at]) | READ_ONCE(map[at + 1]) |
-				 READ_ONCE(map[at + 2]) | READ_ONCE(map[at + 3])))
-				at += 4;
-		if (at == end || READ_ONCE(map[at]))
+	for (; at + 4 <= end; at += 4)
+		if (READ_ONCE(map[at]) | READ_ONCE(map[at + 1]) |
+		    READ_ONCE(map[at + 2]) | READ_ONCE(map[at + 3]))
 			break;
-	}
+	while (at < end && !READ_ONCE(map[at]))
+		at++;
 	return at;
 }
 

@@ -225,20 +225,21 @@ static void hpt_hv_follow(struct kvm *kvm, const struct kvmppc_hpt_hold *hold,
 }
 
 /*
- * Some of @n HPTEs lack R or C, as they have been copied.  Is that all there is to
- * be said?  What guest_rpte is by now does not matter (p06s).
+ * Some of @n HPTEs lack R or C, as they have been copied.  Returns @n if that is all
+ * there is to be said, or 0.  What guest_rpte is by now does not matter (p06s).
  */
-static noinline bool hpt_hv_all_rc_known(struct kvm *kvm, unsigned long first,
-					 unsigned long n,
-					 const struct kvm_hpt_entry *hptes)
+static noinline unsigned long hpt_hv_all_rc_known(struct kvm *kvm,
+						  unsigned long first,
+						  unsigned long n,
+						  const struct kvm_hpt_entry *hptes)
 {
 	const __be64 rc = cpu_to_be64(HPTE_R_R | HPTE_R_C);
 	unsigned long i;
 
 	for (i = 0; i < n; i++)
 		if (~hptes[i].r & rc && !hpt_hv_rc_known(kvm, first + i))
-			return false;
-	return true;
+			return 0;
+	return n;
 }
 
 /* Without locks: see the top of the file. */
@@ -254,6 +255,12 @@ static unsigned long hpt_hv_copy(struct kvm *kvm, const struct kvmppc_hpt_hold *
 	const __be64 flip = state ^ cpu_to_be64(HPTE_V_VALID);
 	unsigned long all_r = ~0UL, i = 0;
 
+	/*
+	 * It may not be there any more, and nothing logged of that, since it never
+	 * was, but had only been locked (p17).
+	 */
+	if (!state || state & hold->locked)
+		return 0;
 	do {
 		unsigned long r = READ_ONCE(rev[i].guest_rpte);
 
@@ -264,16 +271,8 @@ static unsigned long hpt_hv_copy(struct kvm *kvm, const struct kvmppc_hpt_hold *
 			break;
 		v = READ_ONCE(hpte[i].v);
 	} while ((v & there) == state);
-
-	/*
-	 * It may not be there any more, and nothing logged of that, since it never
-	 * was, but had only been locked (p17).
-	 */
-	if (!state || state & hold->locked)
-		return 0;
-	if (~all_r & (HPTE_R_R | HPTE_R_C) &&
-	    !hpt_hv_all_rc_known(kvm, first, i, to))
-		return 0;
+	if (~all_r & (HPTE_R_R | HPTE_R_C))
+		return hpt_hv_all_rc_known(kvm, first, i, to);
 	return i;
 }
 
