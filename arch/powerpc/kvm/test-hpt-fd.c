@@ -269,16 +269,14 @@ static int fake_call(enum call at, unsigned long index)
 	if (f->after && f->after-- && act != RANDOM)
 		return 0;
 	f->fired = act;
-	if (act == STUTTER)
-		f->after = 1;
-	if (act == FAIL || act == STUTTER)
+	if (act == FAIL || act == STUTTER) {
+		f->after = act == STUTTER;
 		return f->arg;
-	if (act == RANDOM) {
-		fake_random_change(index);
-		return 0;
 	}
-	f->act = NOTHING;
-	if (act == SIGNAL)
+	f->act = act == RANDOM ? RANDOM : NOTHING;
+	if (act == RANDOM)
+		fake_random_change(index);
+	else if (act == SIGNAL)
 		send_sig(SIGUSR1, current, 1);
 	else if (act == CHANGE)
 		fake_set(f->arg, 1, "v");
@@ -738,9 +736,8 @@ static ssize_t model_write(size_t len, unsigned int records)
 		for (i = 0; i < rec->n_valid; i++)
 			if (!(hptes[i].v & cpu_to_be64(HPTE_V_VALID)))
 				return done ?: -EINVAL;
-		for (i = 0; i < rec->n_valid; i++)
-			f->wanted[index++] = hptes[i];
-		memset(&f->wanted[index], 0, rec->n_invalid * ENTRY_SIZE);
+		memcpy(&f->wanted[index], hptes, rec->n_valid * ENTRY_SIZE);
+		memset(&f->wanted[index + rec->n_valid], 0, rec->n_invalid * ENTRY_SIZE);
 		done += record_size(rec);
 	}
 	return done;
@@ -928,8 +925,24 @@ static void test_script(struct kunit *test)
 				DRAIN(0, 100), CLOSE(0), OPEN(0, start), GET(0, 60, ANY), \
 				SET(60, 10, "v"), DRAIN(0, 60), FILLED(192, "av"), \
 				DRAIN(0, 100))
+/* Two readers that have both read all, each with a bitmap after that */
+#define TWO_READERS STEPS(OPEN(0, 0), OPEN(1, 0), REST(0), REST(1), REST(0))
 
-static const struct step reading[] = {
+/* Alone, and between two good ones */
+#define BAD(...) STEPS(RECORD(__VA_ARGS__), APPLY(0, -EINVAL), RECORD(5, 1, 0), \
+		       RECORD(__VA_ARGS__), RECORD(6, 1, 0), APPLY(1, 0))
+#define GOOD(...) STEPS(RECORD(__VA_ARGS__), APPLY(1, 0))
+#define MIXED(v) STEPS(GOOD(20 + (v), v, 0), GOOD(20 + (v), v, 1), GOOD(20 + (v), v, 2), \
+		       RECORD(10 * (v), v, 3), RECORD(10 * (v) + 1, v, 4), APPLY(2, 0))
+/* More than a writer has room for at first, alone, between others, and bad ones */
+#define LONG_RECORD(n) SCRIPT("a record of " #n, TABLE(200000), WRITER, \
+			      GOOD(7, n, 65535), WRITER, RECORD(0, 3, 3), RECORD(9, n, 1), \
+			      RECORD(70000, n, 0), RECORD(199999, 1, 0), APPLY(4, 0), \
+			      RECORD(200000 - (n) + 1, n, 0), APPLY(0, -EINVAL), \
+			      RECORD(0, n, 0), SPOIL, APPLY(0, -EINVAL))
+
+static const struct step scripts[] = {
+	/* One reader */
 	SCRIPT("as many as fit", FILLED(4096, "v"), OPEN(0, 0), FIT(1), FIT(2), FIT(3), FIT(4),
 	       FIT(5), FIT(63), FIT(64), FIT(65), FIT(129)),
 	LONG_RUN(65535, "v"), LONG_RUN(65536, "a"), LONG_RUN(131071, "v"), LONG_RUN(65535, "z"),
@@ -968,12 +981,8 @@ static const struct step reading[] = {
 	SCRIPT("a copy that fails in the first pass", FILLED(192, "vi"), OPEN(0, 5),
 	       FAULT(0, 200, 8, 1), INFO(0, "current", 12, 1, 6, 186), FAULT(0, 200, 0, -EFAULT),
 	       FAULT(0, 200, 24, ANY), ALL_OF(0, ANY)),
-};
 
-/* Two readers that have both read all, each with a bitmap after that */
-#define TWO_READERS STEPS(OPEN(0, 0), OPEN(1, 0), REST(0), REST(1), REST(0))
-
-static const struct step readers[] = {
+	/* Several readers, a writer beside them */
 	SCRIPT("changes all over the table", FILLED(40000, "v"), TWO_READERS, SET(0, 40000, SPARSE),
 	       ALL_OF(0, 598), ALL_OF(1, 598), R_IN(8200), SET(8260, 1, "v"), ALL_OF(0, 2)),
 	SCRIPT("a reader's fdinfo", OPEN(0, 5), INFO(0, "none", 0, 0, 0, 0), TABLE(128),
@@ -1031,9 +1040,8 @@ static const struct step readers[] = {
 	       ALL_OF(1, 1)),
 	SCRIPT("no memory, and then a reset", TABLE(192), NOMEM(1), TWO_READERS, SET(5, 1, "v"),
 	       GET(0, ALL, 1), TABLE(192), NOMEM(0), ALL_OF(1, 192)),
-};
 
-static const struct step tables[] = {
+	/* A table is reset, or replaced */
 	SCRIPT("a reset in the first pass", FILLED(192, "v"), OPEN(0, 5), GET(0, 1000, 62),
 	       FILLED(192, "vi"), INFO(0, "current", 12, 1, 0, 192), ALL_OF(0, 192)),
 	SCRIPT("a reset for several", FILLED(4096, "viva"), TWO_READERS, SET(3, 3, "v"),
@@ -1062,22 +1070,8 @@ static const struct step tables[] = {
 	       SET(0, 192, "v."), ARM(AT_RELEASE, 0, RESET, 0), GET(0, 100, 4), REST(0),
 	       SET(0, 192, "v."), ARM(AT_RELEASE, 0, RESET, 0), FAULT(0, 100, 30, 1),
 	       INFO(0, "current", 12, 1, 0, 192)),
-};
 
-/* Alone, and between two good ones */
-#define BAD(...) STEPS(RECORD(__VA_ARGS__), APPLY(0, -EINVAL), RECORD(5, 1, 0), \
-		       RECORD(__VA_ARGS__), RECORD(6, 1, 0), APPLY(1, 0))
-#define GOOD(...) STEPS(RECORD(__VA_ARGS__), APPLY(1, 0))
-#define MIXED(v) STEPS(GOOD(20 + (v), v, 0), GOOD(20 + (v), v, 1), GOOD(20 + (v), v, 2), \
-		       RECORD(10 * (v), v, 3), RECORD(10 * (v) + 1, v, 4), APPLY(2, 0))
-/* More than a writer has room for at first, alone, between others, and bad ones */
-#define LONG_RECORD(n) SCRIPT("a record of " #n, TABLE(200000), WRITER, \
-			      GOOD(7, n, 65535), WRITER, RECORD(0, 3, 3), RECORD(9, n, 1), \
-			      RECORD(70000, n, 0), RECORD(199999, 1, 0), APPLY(4, 0), \
-			      RECORD(200000 - (n) + 1, n, 0), APPLY(0, -EINVAL), \
-			      RECORD(0, n, 0), SPOIL, APPLY(0, -EINVAL))
-
-static const struct step writing[] = {
+	/* Writing */
 	SCRIPT("a writer's fdinfo", WRITER, INFO_WRITER("none", 0, 0, 0, 0), TABLE(128),
 	       RECORD(10, 3, 4), RECORD(50, 0, 50), RECORD(100, 1, 50), APPLY(2, 0),
 	       INFO_WRITER("current", 11, 3, 54, 64), ARM(AT_PUT, 1, FAIL, -EIO), RECORD(10, 1, 0),
@@ -1343,7 +1337,6 @@ static void test_write_short(struct kunit *test)
 	static const unsigned int lengths[] = { 1, 9000, 4000, 4085, 4086, 4087, 4088, 4089, 4090 };
 	unsigned long end = user_memory(SZ_256K);
 	unsigned int i, n, back;
-	size_t len;
 
 	f->kvm.mm = current->mm;
 	fake_table(20032, NULL);
@@ -1354,8 +1347,8 @@ static void test_write_short(struct kunit *test)
 			add_record(5, 3, 2);
 			add_record(20, 0, 7);
 			add_record(30, n, 1);
-			len = add_record(6, 1, 1) - back;
-			writer_write(len, UINT_MAX, i & 1 ? -EFAULT : 0, i & 1 ? end : 0);
+			writer_write(add_record(6, 1, 1) - back, UINT_MAX,
+				     i & 1 ? -EFAULT : 0, i & 1 ? end : 0);
 		}
 	}
 	f->kvm.mm = NULL;
@@ -1474,27 +1467,15 @@ static void hpt_fd_suite_exit(struct kunit_suite *suite)
 	vfree(f);
 }
 
-KUNIT_ARRAY_PARAM_DESC(reading, reading, s);
-KUNIT_ARRAY_PARAM_DESC(readers, readers, s);
-KUNIT_ARRAY_PARAM_DESC(tables, tables, s);
-KUNIT_ARRAY_PARAM_DESC(writing, writing, s);
+KUNIT_ARRAY_PARAM_DESC(scripts, scripts, s);
 KUNIT_ARRAY_PARAM_DESC(between, between, name);
 KUNIT_ARRAY_PARAM_DESC(soaks, soaks, name);
-
-/* For their names */
-#define test_reading	test_script
-#define test_readers	test_script
-#define test_tables	test_script
-#define test_writing	test_script
 
 static struct kunit_case hpt_fd_cases[] = {
 	KUNIT_CASE(test_open),
 	KUNIT_CASE_SLOW(test_many_readers),
 	KUNIT_CASE(test_format),
-	KUNIT_CASE_PARAM(test_reading, reading_gen_params),
-	KUNIT_CASE_PARAM(test_readers, readers_gen_params),
-	KUNIT_CASE_PARAM(test_tables, tables_gen_params),
-	KUNIT_CASE_PARAM(test_writing, writing_gen_params),
+	KUNIT_CASE_PARAM(test_script, scripts_gen_params),
 	KUNIT_CASE_PARAM(test_read_between, between_gen_params),
 	KUNIT_CASE_PARAM(test_read_at_random, soaks_gen_params),
 	KUNIT_CASE(test_write_short),
