@@ -499,6 +499,8 @@ static int hpt_hv_put(struct kvm *kvm, struct kvmppc_hpt_hold *hold,
 	int idx = srcu_read_lock(&kvm->srcu);
 	int err;
 
+	/* What is written here is not to be given up for want of memory. */
+	kvm->arch.hpt_used = true;
 	err = n_valid ? hpt_hv_put_valid(kvm, hold, first, n_valid, hptes) : 0;
 	if (!err)
 		hpt_hv_put_invalid(kvm, first + n_valid, n_invalid);
