@@ -12,6 +12,7 @@
  */
 #include <ctype.h>
 #include <dirent.h>
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -30,6 +31,7 @@
 #include <unistd.h>
 
 #define TRACE	"/sys/kernel/tracing/trace"
+#define DISK	"/tmp/snapshots.qcow2"
 #define EVENT	"/sys/kernel/tracing/events/kvm_hpt/kvm_hpt_pass/enable"
 
 /* Far more than it takes, also on a busy machine: these are for what hangs. */
@@ -80,6 +82,7 @@ static bool stopped;	/* the guest stands still while it is moved */
 static bool idle;	/* it is one that sleeps between beats */
 static unsigned int hpt_order;	/* of its page table, once it has resized that */
 static long plugged_mib;	/* memory that QEMU does not have by itself */
+static int snapshots;	/* to be taken, and reverted to, before it is moved */
 
 /*
  * Seconds since the start. The time bases of an emulated host's processors
@@ -429,6 +432,28 @@ static void stream_init(struct stream *s, int fd)
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
+/*
+ * A disk for snapshots: an empty qcow2 of 1 MiB, version 2, with clusters of 64 KiB
+ * (QEMU's docs/interop/qcow2.rst). The second cluster is the table of reference
+ * counts, the third has these, the fourth the map of the disk.
+ */
+static void create_disk(void)
+{
+	uint32_t header[] = {
+		0x514649fb, 2, 0, 0, 0, 16, 0, 1 << 20, 0, 1, 0, 3 << 16, 0, 1 << 16, 1, 0, 0, 0,
+	};
+	const uint64_t counts = htobe64(2 << 16), ones = htobe64(0x0001000100010001);
+	int fd = open(DISK, O_RDWR | O_CREAT | O_TRUNC, 0600);
+
+	for (unsigned int i = 0; i < sizeof(header) / sizeof(*header); i++)
+		header[i] = htobe32(header[i]);
+	if (fd < 0 || pwrite(fd, header, sizeof(header), 0) != sizeof(header) ||
+	    pwrite(fd, &counts, sizeof(counts), 1 << 16) != sizeof(counts) ||
+	    pwrite(fd, &ones, sizeof(ones), 2 << 16) != sizeof(ones) || ftruncate(fd, 4 << 16))
+		fail(DISK ": %m");
+	close(fd);
+}
+
 /* A fresh QEMU; incoming: the URI the guest comes from, NULL to boot it. */
 static struct vm *start(const char *incoming)
 {
@@ -473,6 +498,11 @@ static struct vm *start(const char *incoming)
 	if (incoming) {
 		argv[argc++] = "-incoming";
 		argv[argc++] = "defer";
+	}
+	if (snapshots) {
+		argv[argc++] = "-drive";
+		argv[argc++] = "if=none,driver=qcow2,file.driver=file,file.locking=off,"
+			       "file.filename=" DISK;
 	}
 	argv[argc] = NULL;
 
@@ -554,6 +584,43 @@ static void grow(struct vm *vm, long mib)
 		pump(100);
 	}
 	printf("      it has %lu MiB, and a page table of order %u\n", vm->mib, hpt_order);
+}
+
+static void monitor(struct vm *vm, const char *command, int i)
+{
+	qmp(vm, "{\"execute\":\"human-monitor-command\",\"arguments\":"
+		"{\"command-line\":\"%s number-%d\"}}", command, i);
+	/* It may also say what it always says under PR. */
+	if (strstr(vm->reply, "Error"))
+		fail("QEMU %u: %s: %s", vm->nr, command, vm->reply);
+}
+
+/* In the same QEMU, and with the same vCPUs, the guest is what it was a while ago. */
+static void revert(struct vm *vm, int i)
+{
+	unsigned long then, left;
+
+	/* Each at another time of what the guest does between its beats */
+	for (double until = now() + i * 7 % 10 / 10.0; now() < until; )
+		pump(20);
+	monitor(vm, "savevm", i);
+	then = vm->beat;
+	vm->beats = 0;
+	hear(vm, BEATS, 0, ARRIVE_S);
+	qmp(vm, "{\"execute\":\"stop\"}");
+	pump(100);	/* the last it has said */
+	left = vm->beat;
+	monitor(vm, "loadvm", i);
+	vm->beats = 0;
+	vm->beat = 0;
+	qmp(vm, "{\"execute\":\"cont\"}");
+	hear(vm, BEATS, 0, ARRIVE_S);
+	if (vm->first < then || vm->first > then + 2)
+		fail("a snapshot was taken at beat %lu, and reverted to at %lu, but the guest went on at %lu",
+		     then, left, vm->first);
+	printf("snapshot %d: taken at beat %lu, reverted to at %lu\n      %s\n", i, then, left,
+	       vm->word);
+	monitor(vm, "delvm", i);
 }
 
 struct pass {
@@ -876,8 +943,8 @@ static void size_of(const char *file, char *out, size_t n)
 static void usage(FILE *to)
 {
 	fprintf(to,
-"migrate [-n HOPS] [-f FILE] [-r FILE] [-s FILE] [-qi] [-g MIB] [-p SECONDS]\n"
-"        [-b MIB] [-d MS] -- QEMU...\n"
+"migrate [-n HOPS] [-f FILE] [-r FILE] [-s FILE] [-qi] [-g MIB] [-v SNAPSHOTS]\n"
+"        [-p SECONDS] [-b MIB] [-d MS] -- QEMU...\n"
 "Takes a guest through HOPS migrations, each to a newly started QEMU, and checks\n"
 "after each that the guest goes on and finds its memory whole.\n"
 "  -n  hops (0)\n"
@@ -888,6 +955,8 @@ static void usage(FILE *to)
 "  -q  the guest is stopped before it is moved, not by QEMU at the end of that\n"
 "  -i  the guest is an idle one: it is moved while it sleeps\n"
 "  -g  before the first hop so many MiB of memory are plugged into the guest (0)\n"
+"  -v  before the first hop so many snapshots are taken of the running guest, and\n"
+"      it is reverted to each in the same QEMU (0)\n"
 "  -p  pause between hops (0)\n"
 "  -b  bandwidth limit in MiB/s (%ld)\n"
 "  -d  downtime limit in ms (%ld)\n", bandwidth_mib, downtime_ms);
@@ -908,7 +977,7 @@ int main(int argc, char **argv)
 		usage(stdout);
 		return 0;
 	}
-	while ((opt = getopt(argc, argv, "n:f:r:s:qig:p:b:d:")) != -1) {
+	while ((opt = getopt(argc, argv, "n:f:r:s:qig:v:p:b:d:")) != -1) {
 		switch (opt) {
 		case 'n': hops = atoi(optarg); break;
 		case 'f': via = optarg; break;
@@ -917,6 +986,7 @@ int main(int argc, char **argv)
 		case 'q': stopped = true; break;
 		case 'i': idle = true; break;
 		case 'g': more_mib = atol(optarg); break;
+		case 'v': snapshots = atoi(optarg); break;
 		case 'p': pause_s = atoi(optarg); break;
 		case 'b': bandwidth_mib = atol(optarg); break;
 		case 'd': downtime_ms = atol(optarg); break;
@@ -924,13 +994,15 @@ int main(int argc, char **argv)
 		}
 	}
 	qemu_args = argv + optind;
-	if (!*qemu_args || hops < 0) {
+	if (!*qemu_args || hops < 0 || snapshots < 0) {
 		usage(stderr);
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	signal(SIGPIPE, SIG_IGN);
 
+	if (snapshots)
+		create_disk();
 	if (from) {
 		/* Where the guest was when it was saved stands beside the stream. */
 		snprintf(note, sizeof(note), "%s.beat", from);
@@ -952,6 +1024,8 @@ int main(int argc, char **argv)
 
 	if (more_mib)
 		grow(vm, more_mib);
+	for (int i = 1; i <= snapshots; i++)
+		revert(vm, i);
 
 	for (int hop = 1; hop <= hops; hop += counts) {
 		if (pause_s)
