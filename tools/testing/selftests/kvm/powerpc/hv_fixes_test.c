@@ -250,14 +250,6 @@ struct preempted {
 
 #define NOTIFIED(_p)	__atomic_load_n(&(_p)->notified, __ATOMIC_RELAXED)
 
-static uint64_t now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000ULL + ts.tv_nsec / 1000;
-}
-
 static void *notifier_thread(void *arg)
 {
 	const struct sched_param param = { .sched_priority = 1 };
