@@ -1054,7 +1054,8 @@ TEST_F(pr, no_interrupts_at_reset)
 	ASSERT_EQ(0, guest_reset(&vcpu, false));
 	ASSERT_EQ(0, guest_run(&vcpu));
 	EXPECT_EQ(-EINTR, wait_for_interrupt(&vcpu, 2));
-	/* Loaded, but reset before it is run */
+	/* Loaded, but reset before it is run; a DEC lasts for 4 s at most */
+	EXPECT_EQ(0, run_dec(&vcpu, 0x7fffffff));
 	ASSERT_EQ(0, set_label(&vcpu, pr_guest_spin, MSR_EE));
 	ASSERT_EQ(0, guest_reset(&vcpu, false));
 	ASSERT_EQ(0, guest_run(&vcpu));
