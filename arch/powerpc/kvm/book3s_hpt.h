@@ -13,7 +13,9 @@
 
 /*
  * A process that is at the limit of its memory cgroup is to be told so, not to
- * be killed.
+ * be killed: without __GFP_RETRY_MAYFAIL a charge that is refused calls the OOM
+ * killer.  vmalloc() charges page by page, with these flags; what it allocates
+ * besides, the array of pages and page tables, is charged to nobody.
  */
 #define KVMPPC_HPT_GFP	(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
 

@@ -1044,6 +1044,11 @@ struct file *kvmppc_hpt_fd_file(struct kvm *kvm,
 	if (args->flags & ~(KVM_GET_HTAB_BOLTED_ONLY | KVM_GET_HTAB_WRITE))
 		return ERR_PTR(-EINVAL);
 
+	/*
+	 * These first: by far the most is the buffer, so it is here that the limit
+	 * of a memory cgroup is met.  The file is charged as all files are, with
+	 * GFP_KERNEL, and nothing is left to be allocated once it is there.
+	 */
 	f = kzalloc_obj(*f, KVMPPC_HPT_GFP);
 	if (!f)
 		return ERR_PTR(-ENOMEM);

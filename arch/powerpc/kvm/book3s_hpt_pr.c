@@ -9,18 +9,25 @@
  * HPTEs, in the hpte_cache of each vCPU, and sets R and C itself, in
  * kvmppc_mmu_book3s_64_xlate(), as it makes them.
  *
- * kvm->arch.hpt_mutex protects the table, kvm->arch.hpt, its change log and the
- * table that is prepared for a resize, kvm->arch.hpt_prepared.  It is what
+ * kvm->arch.hpt_mutex protects the table, kvm->arch.hpt, its change log and what
+ * is prepared for a resize, kvm->arch.hpt_prepared.  It is what
  * kvmppc_hpt_ops.hold takes.  kvm->mmu_lock nests inside it, for the flush of
  * shadow HPTEs.  That a VM has a table, once seen, stays true.
+ *
+ * A table for a resize is made by a work, of which a VM has one, without
+ * hpt_mutex: until the work has put it into hpt_prepared nobody else knows of it.
+ * The work holds no reference to the VM, whose end waits for it.
  */
 
 #include <linux/bitops.h>
 #include <linux/kvm_host.h>
+#include <linux/memcontrol.h>
 #include <linux/mutex.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sizes.h>
 #include <linux/vmalloc.h>
+#include <linux/workqueue.h>
 #include <asm/book3s/64/mmu-hash.h>
 #include <asm/kvm_book3s.h>
 #include <asm/kvm_book3s_64.h>
@@ -31,6 +38,9 @@
 
 /* Flushes of shadow HPTEs, each in all vCPUs, after which to flush all is less */
 #define HPT_PR_FLUSHES	64
+
+/* When to ask again for a table that is being prepared, as under HV KVM */
+#define HPT_PR_PREPARE_MS	100
 
 static bool hpt_pr_order_ok(u32 order)
 {
@@ -175,6 +185,25 @@ static bool hpt_pr_vcpu_runs(struct kvm *kvm)
 	return false;
 }
 
+/*
+ * Give up what is prepared, or is to be.  If the work is at it, it will find out.
+ *
+ * Context: hpt_mutex is held.
+ * Return: the table, if there is one, to be released without hpt_mutex
+ */
+static struct kvm_hpt_info hpt_pr_take_prepared(struct kvm *kvm)
+{
+	struct kvm_hpt_prepared *prepared = &kvm->arch.hpt_prepared;
+	struct kvm_hpt_info hpt = prepared->hpt;
+
+	lockdep_assert_held(&kvm->arch.hpt_mutex);
+	mem_cgroup_put(prepared->memcg);
+	prepared->memcg = NULL;
+	prepared->hpt = (struct kvm_hpt_info){};
+	prepared->state = KVM_HPT_NOT_WANTED;
+	return hpt;
+}
+
 /**
  * kvmppc_hpt_pr_allocate - KVM_PPC_ALLOCATE_HTAB
  * @kvm:	the VM
@@ -226,30 +255,78 @@ int kvmppc_hpt_pr_allocate(struct kvm *kvm, u32 order)
 		err = -EBUSY;
 	}
 	if (!err)
-		swap(kvm->arch.hpt_prepared, prepared);
+		prepared = hpt_pr_take_prepared(kvm);
 	mutex_unlock(&kvm->arch.hpt_mutex);
 	hpt_pr_release(&hpt);
 	hpt_pr_release(&prepared);
 	return err;
 }
 
+static void hpt_pr_prepare_work(struct work_struct *work)
+{
+	struct kvm *kvm = container_of(work, struct kvm, arch.hpt_prepared.work);
+	struct kvm_hpt_prepared *prepared = &kvm->arch.hpt_prepared;
+	struct mem_cgroup *memcg, *old_memcg;
+	struct kvm_hpt_info hpt = {};
+	u32 order;
+	int err;
+
+	mutex_lock(&kvm->arch.hpt_mutex);
+	if (prepared->state != KVM_HPT_WANTED) {
+		mutex_unlock(&kvm->arch.hpt_mutex);
+		return;
+	}
+	prepared->state = KVM_HPT_BEGUN;
+	order = prepared->order;
+	memcg = prepared->memcg;
+	prepared->memcg = NULL;
+	mutex_unlock(&kvm->arch.hpt_mutex);
+
+	old_memcg = set_active_memcg(memcg);
+	err = hpt_pr_alloc(&hpt, order);
+	set_active_memcg(old_memcg);
+	mem_cgroup_put(memcg);
+
+	/*
+	 * Nobody else sets that state, so it is this table's, unless that was
+	 * given up.  For one that was asked for since then the work is queued
+	 * again.
+	 */
+	mutex_lock(&kvm->arch.hpt_mutex);
+	if (prepared->state == KVM_HPT_BEGUN) {
+		swap(prepared->hpt, hpt);
+		prepared->err = err;
+		prepared->state = KVM_HPT_DONE;
+	}
+	mutex_unlock(&kvm->arch.hpt_mutex);
+	hpt_pr_release(&hpt);
+}
+
+/**
+ * kvmppc_hpt_pr_init - what a VM needs to have HPTs
+ * @kvm:	the VM, of which nobody else knows yet
+ */
+void kvmppc_hpt_pr_init(struct kvm *kvm)
+{
+	INIT_WORK(&kvm->arch.hpt_prepared.work, hpt_pr_prepare_work);
+}
+
 /**
  * kvmppc_hpt_pr_destroy - free what a VM has of HPTs
- * @kvm:	the VM, of which nobody else knows any more
+ * @kvm:	the VM, of which nobody else knows any more but the work
+ *
+ * Context: waits until the work is done with the table that it is at.
  */
 void kvmppc_hpt_pr_destroy(struct kvm *kvm)
 {
-	hpt_pr_release(&kvm->arch.hpt_prepared);
-	hpt_pr_release(&kvm->arch.hpt);
-}
+	struct kvm_hpt_info prepared;
 
-static int hpt_pr_swap_prepared(struct kvm *kvm, struct kvm_hpt_info *hpt)
-{
-	if (mutex_lock_killable(&kvm->arch.hpt_mutex))
-		return -EINTR;
-	swap(kvm->arch.hpt_prepared, *hpt);
+	cancel_work_sync(&kvm->arch.hpt_prepared.work);
+	mutex_lock(&kvm->arch.hpt_mutex);
+	prepared = hpt_pr_take_prepared(kvm);
 	mutex_unlock(&kvm->arch.hpt_mutex);
-	return 0;
+	hpt_pr_release(&prepared);
+	hpt_pr_release(&kvm->arch.hpt);
 }
 
 /**
@@ -257,37 +334,53 @@ static int hpt_pr_swap_prepared(struct kvm *kvm, struct kvm_hpt_info *hpt)
  * @kvm:	the VM
  * @rhpt:	the order wanted, 0 to give up what was prepared
  *
- * Unlike HV KVM this does not go on in the background, so that the memory is
- * accounted to the VM's process.
+ * The table is made in the background; its memory is charged to the memory
+ * cgroup that the VM's process is in now.  A failure is told once, and who asks
+ * again after that has it tried again.
  *
  * This is what the hypercall H_RESIZE_HPT_PREPARE asks for, a PAPR extension.
  *
- * Return: 0 when the table is ready, or -EINVAL, -ENOMEM or -EINTR
+ * Return: 0 when the table is ready, in how many milliseconds it may be, or
+ * -EINVAL, -ENOMEM or -EINTR
  */
 int kvmppc_hpt_pr_resize_prepare(struct kvm *kvm,
 				 const struct kvm_ppc_resize_hpt *rhpt)
 {
+	struct kvm_hpt_prepared *prepared = &kvm->arch.hpt_prepared;
 	struct kvm_hpt_info hpt = {};
-	int err;
+	bool wanted = false;
+	int ret = 0;
 
 	if (rhpt->flags || (rhpt->shift && !hpt_pr_order_ok(rhpt->shift)))
 		return -EINVAL;
 	if (!READ_ONCE(kvm->arch.hpt.virt))
 		return -EINVAL;
-	if (READ_ONCE(kvm->arch.hpt_prepared.order) == rhpt->shift)
-		return 0;
+	if (mutex_lock_killable(&kvm->arch.hpt_mutex))
+		return -EINTR;
+
+	if (prepared->state == KVM_HPT_NOT_WANTED || prepared->order != rhpt->shift) {
+		hpt = hpt_pr_take_prepared(kvm);
+		wanted = rhpt->shift;
+		if (wanted) {
+			prepared->state = KVM_HPT_WANTED;
+			prepared->order = rhpt->shift;
+			prepared->memcg = get_mem_cgroup_from_mm(current->mm);
+			ret = HPT_PR_PREPARE_MS;
+		}
+	} else if (prepared->state == KVM_HPT_DONE) {
+		ret = prepared->err;
+		if (ret)
+			hpt = hpt_pr_take_prepared(kvm);
+	} else {
+		ret = HPT_PR_PREPARE_MS;
+	}
+	mutex_unlock(&kvm->arch.hpt_mutex);
 
 	/* What was prepared before goes first, that may make room. */
-	err = hpt_pr_swap_prepared(kvm, &hpt);
 	hpt_pr_release(&hpt);
-	if (err || !rhpt->shift)
-		return err;
-
-	err = hpt_pr_alloc(&hpt, rhpt->shift);
-	if (!err)
-		err = hpt_pr_swap_prepared(kvm, &hpt);
-	hpt_pr_release(&hpt);
-	return err;
+	if (wanted)
+		queue_work(system_dfl_wq, &prepared->work);
+	return ret;
 }
 
 /*
@@ -372,19 +465,20 @@ static int hpt_pr_rehash_all(struct kvm *kvm, struct kvm_hpt_info *to)
  * @rhpt:	the order of the table that has been prepared
  *
  * vCPUs that run are kept waiting only if they need the table meanwhile.
- * What has been prepared is used up, unless the result is -EINVAL, or -EINTR
- * before it was begun (later it means that the process is being killed).
+ * What was prepared, or is to be, is used up, unless the result is -EINVAL, or
+ * -EINTR before it was begun (later it means that the process is being killed).
  *
  * This is what the hypercall H_RESIZE_HPT_COMMIT asks for, a PAPR extension.
  *
- * Return: 0, -EINVAL, -EINTR, -ENXIO if no table of that order is prepared, or
- * -ENOSPC if the bolted HPTEs have no place in it
+ * Return: 0, -EINVAL, -EINTR, -ENXIO if no table of that order was asked for,
+ * -EBUSY if it is not ready, -ENOMEM if it could not be prepared, or -ENOSPC if
+ * the bolted HPTEs have no place in it
  */
 int kvmppc_hpt_pr_resize_commit(struct kvm *kvm,
 				const struct kvm_ppc_resize_hpt *rhpt)
 {
-	struct kvm_hpt_info *prepared = &kvm->arch.hpt_prepared;
-	struct kvm_hpt_info hpt = {};
+	struct kvm_hpt_prepared *prepared = &kvm->arch.hpt_prepared;
+	struct kvm_hpt_info hpt;
 	int err;
 
 	if (rhpt->flags || (rhpt->shift && !hpt_pr_order_ok(rhpt->shift)))
@@ -392,10 +486,14 @@ int kvmppc_hpt_pr_resize_commit(struct kvm *kvm,
 	if (mutex_lock_killable(&kvm->arch.hpt_mutex))
 		return -EINTR;
 
-	swap(*prepared, hpt);
-	if (!hpt.virt || hpt.order != rhpt->shift)
+	if (prepared->state == KVM_HPT_NOT_WANTED || prepared->order != rhpt->shift)
 		err = -ENXIO;
+	else if (prepared->state != KVM_HPT_DONE)
+		err = -EBUSY;
 	else
+		err = prepared->err;
+	hpt = hpt_pr_take_prepared(kvm);
+	if (!err)
 		err = hpt_pr_rehash_all(kvm, &hpt);
 	if (!err)
 		hpt_pr_install(kvm, &hpt);

@@ -16,9 +16,7 @@
  */
 #include <getopt.h>
 #include <stdarg.h>
-#include <sys/syscall.h>
 #include <linux/compiler.h>
-#include <linux/perf_event.h>
 
 /* Of kselftest_harness.h, which the header rests on: there are no tests here */
 static int __maybe_unused test_harness_run(int argc, char **argv);
@@ -39,7 +37,6 @@ static int __maybe_unused test_harness_run(int argc, char **argv);
 
 static unsigned int order = 24, rounds = 3;
 static unsigned long type;
-static bool by_time;
 static int counter;
 static uint64_t overhead;	/* of looking at the counter */
 static char *buf;
@@ -79,12 +76,9 @@ static void *allocate(size_t n, size_t size)
 
 static uint64_t now(void)
 {
-	uint64_t count;
+	uint64_t count = count_now(counter);
 
-	/* At 512 MHz: 1.024 ticks an instruction, which is made to take 2 ns */
-	if (by_time)
-		return __builtin_ppc_get_timebase() * 1000 / 1024;
-	if (read(counter, &count, sizeof(count)) != sizeof(count))
+	if (!count)
 		die("the counter cannot be read");
 	return count;
 }
@@ -118,19 +112,13 @@ static uint64_t quartile(uint64_t *counts, unsigned long n)
 
 static void counter_open(void)
 {
-	struct perf_event_attr attr = {
-		.type = PERF_TYPE_HARDWARE,
-		.size = sizeof(attr),
-		.config = PERF_COUNT_HW_INSTRUCTIONS,
-	};
 	uint64_t counts[99], begin;
 	unsigned long loops = 10000;
 	unsigned int i;
 
-	if (!by_time)
-		counter = syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
+	counter = count_open();
 	if (counter < 0)
-		die("no instruction counter: %s", strerror(errno));
+		die("no instruction counter: %s", strerror(-counter));
 	for (i = 0; i < ARRAY_SIZE(counts); i++) {
 		begin = now();
 		counts[i] = now() - begin;
@@ -667,7 +655,7 @@ int main(int argc, char **argv)
 		else if (opt == 'r')
 			rounds = atoi(optarg);
 		else if (opt == 't')
-			by_time = true;
+			setenv("HTAB_BY_TIME", "1", 1);
 		else
 			usage(opt == 'h' ? 0 : 2);
 	}

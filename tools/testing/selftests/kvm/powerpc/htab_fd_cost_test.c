@@ -3,29 +3,9 @@
  * KVM_PPC_GET_HTAB_FD: what reading and writing cost.
  *
  * Counted in instructions, the kernel's included, which unlike time are the
- * same on every run. The counter is that of perf or, if HTAB_BY_TIME is in the
- * environment, the time base, for hosts that QEMU emulates with -icount shift=1:
- * there perf's is not exact (see htab_fd_bench). The bounds are for HV and for PR.
+ * same on every run. The bounds are for HV and for PR.
  */
-#include <sys/syscall.h>
-#include <linux/perf_event.h>
-
 #include "htab_fixture.h"
-
-static bool by_time(void)
-{
-	return getenv("HTAB_BY_TIME");
-}
-
-static uint64_t cost_now(int fd)
-{
-	uint64_t count = 0;
-
-	/* At 512 MHz, and an instruction takes 2 ns */
-	if (by_time())
-		return __builtin_ppc_get_timebase() * 1000 / 1024;
-	return read(fd, &count, sizeof(count)) == sizeof(count) ? count : 0;
-}
 
 /* Lockdep and KASAN, if it has them, have a share in all that it does. */
 static bool kernel_checks_itself(void)
@@ -46,19 +26,14 @@ static const char *no_cost;	/* why there is none */
 /* The counter, or less than 0 */
 static int cost_open(void)
 {
-	struct perf_event_attr attr = {
-		.type = PERF_TYPE_HARDWARE,
-		.size = sizeof(attr),
-		.config = PERF_COUNT_HW_INSTRUCTIONS,
-	};
-	int fd = by_time() ? 0 : syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
+	int counter = count_open();
 
-	if (fd < 0 || !cost_now(fd))
+	if (counter < 0 || !count_now(counter))
 		no_cost = "no instruction counter";
 	else if (kernel_checks_itself())
 		no_cost = "instructions of a kernel that checks itself";
 	else
-		return fd;
+		return counter;
 	return -1;
 }
 
@@ -89,10 +64,10 @@ TEST_F(htab, cost_of_first_pass)
 	WRITE_STREAM();
 	READER();
 	memset(self->buf, 1, HTAB_QEMU_BUF);
-	begin = cost_now(cost);
+	begin = count_now(cost);
 	while ((n = xread(self->reader, self->buf, HTAB_QEMU_BUF)) > 0)
 		;
-	begin = cost_now(cost) - begin;
+	begin = count_now(cost) - begin;
 	ASSERT_EQ(0, n);
 	COST_IS_UNDER(50, 41, begin, self->vm.npte, "first pass, half full, an HPTE");
 }
@@ -115,9 +90,9 @@ TEST_F(htab, cost_of_unchanged_pass)
 	ASSERT_EQ(0, xread(self->reader, self->buf, HTAB_QEMU_BUF));
 	/* An interrupt may come in between, and adds a quarter */
 	for (i = 0; i < 9; i++) {
-		begin = cost_now(cost);
+		begin = count_now(cost);
 		ASSERT_EQ(0, xread(self->reader, self->buf, HTAB_QEMU_BUF));
-		begin = cost_now(cost) - begin;
+		begin = count_now(cost) - begin;
 		if (begin < least)
 			least = begin;
 	}
@@ -145,12 +120,12 @@ TEST_F(htab, cost_of_a_look)
 			stream_run(&self->s, self->vm.npte / 2 + 8 * k, 4, 4, 0);
 		WRITE_STREAM();
 		for (k = 0; k < 24; k++) {
-			begin = cost_now(cost);
+			begin = count_now(cost);
 			self->reader = htab_open(&self->vm, 0, self->vm.npte / 2 + 8 * k);
 			ASSERT_LE(HTAB_HEADER, xread(self->reader, self->buf,
 						     HTAB_HEADER + 8 * HTAB_ENTRY));
 			close(self->reader);
-			begin = cost_now(cost) - begin;
+			begin = count_now(cost) - begin;
 			if (begin < least[i])
 				least[i] = begin;
 		}
@@ -183,9 +158,9 @@ TEST_F(htab, cost_of_few_changes)
 	for (i = 0; i < 100; i++)
 		FILL(i * 2600, 1, 1);
 	model_forget(&self->got);
-	begin = cost_now(cost);
+	begin = count_now(cost);
 	n = xread(self->reader, self->buf, 65536);
-	begin = cost_now(cost) - begin;
+	begin = count_now(cost) - begin;
 	ASSERT_LE(0, n);
 	ASSERT_EQ(0, model_replay(&self->got, self->buf, n));
 	EXPECT_EQ(100, self->got.valid);
@@ -213,9 +188,9 @@ TEST_F(htab, cost_of_restore)
 			e.r = (e.r & ~HPTE_R_RPN) | (k << 12) % HTAB_MEM_SIZE;
 			stream_entry(&self->s, e.v, e.r);
 		}
-		begin = cost_now(cost);
+		begin = count_now(cost);
 		ASSERT_EQ(self->s.len, xwrite(self->writer, self->s.buf, self->s.len));
-		total += cost_now(cost) - begin;
+		total += count_now(cost) - begin;
 		stream_reset(&self->s);
 	}
 	COST_IS_UNDER(600, 122, total, i, "restore, an HPTE");

@@ -11,7 +11,8 @@
  *
  * From the environment:
  *   HTAB_SEED          the seed, which is printed; a random one by default
- *   HTAB_FUZZ_RECORDS  how many records to write (1000000)
+ *   HTAB_FUZZ_RECORDS  how many records to write (1000000, for which an emulated
+ *                      host takes a minute)
  */
 #include <sys/auxv.h>
 #include <sys/uio.h>
@@ -1004,6 +1005,7 @@ static uint64_t random_seed(void)
 	return seed;
 }
 
+/* As long as it may take if the environment asks for more, or the host checks itself */
 TEST_F_TIMEOUT(htab, streams_and_buffers_at_random, 3600)
 {
 	unsigned long records = number("HTAB_FUZZ_RECORDS", RECORDS);

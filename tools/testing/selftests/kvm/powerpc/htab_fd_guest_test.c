@@ -503,21 +503,16 @@ TEST_F(htab, resize_to_same_order)
 /* Prepared but not committed changes nothing for anybody */
 TEST_F(htab, resize_prepared_only)
 {
-	struct kvm_ppc_resize_hpt arg = { .shift = HTAB_ORDER + 1 };
 	struct hpte e = mapping(0, GUEST_DATA);
-	int ret;
 
 	GUEST();
 	READER();
 	DRAIN(&self->got, self->reader);
-	while ((ret = xioctl(self->vm.fd, KVM_PPC_RESIZE_HPT_PREPARE, &arg)) > 0)
-		usleep(1000);
-	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, resize_prepared(&self->vm, HTAB_ORDER + 1));
 	TOLD_OF_NOTHING();
 	HCALL(H_ENTER, H_EXACT, 2, e.v, e.r);
 	TOLD_OF(2);
-	arg.shift = 0;
-	ASSERT_EQ(0, xioctl(self->vm.fd, KVM_PPC_RESIZE_HPT_PREPARE, &arg));
+	ASSERT_EQ(0, resize_prepare(&self->vm, 0));
 	TOLD_OF_NOTHING();
 	HCALL(H_REMOVE, 0, 2, 0, 0);
 	TOLD_OF(2);

@@ -6,6 +6,7 @@
  * the memory of userspace as it always was.
  */
 #include <linux/kvm_para.h>
+#include <sys/stat.h>
 
 #define HTAB_PR_ONLY
 #include "htab_fixture.h"
@@ -556,12 +557,13 @@ TEST_F(htab, allocate_returns_order)
 /* 64 TB: the table there is stays, and the guest lives on it */
 TEST_F(htab, allocate_too_much)
 {
-	struct kvm_ppc_resize_hpt resize = { .shift = 46 };
-
 	GUEST_AND_READER();
 	GUEST_STORES(GUEST_DATA, 7);
 	EXPECT_EQ(-ENOMEM, htab_allocate(&self->vm, 46));
-	EXPECT_EQ(-ENOMEM, xioctl(self->vm.fd, KVM_PPC_RESIZE_HPT_PREPARE, &resize));
+	EXPECT_EQ(-ENOMEM, resize_prepared(&self->vm, 46));
+	EXPECT_EQ(-ENXIO, resize_commit(&self->vm, 46));
+	/* A failure is told only once */
+	EXPECT_LT(0, resize_prepare(&self->vm, 46));
 	GUEST_LOADS(GUEST_DATA, 7);
 	TOLD_OF_NOTHING();
 	TABLE_IS(&self->got);
@@ -663,22 +665,106 @@ TEST_F(htab, resize_refuses)
 	}
 	EXPECT_EQ(-EINVAL, PREPARE(HTAB_ORDER + 1, 1));
 	EXPECT_EQ(-ENXIO, COMMIT(HTAB_ORDER + 1, 0));
-	/* prepared in the call itself, but for another order */
-	EXPECT_EQ(0, PREPARE(HTAB_ORDER + 1, 0));
+	/* prepared, but for another order, which uses it up */
+	EXPECT_EQ(0, resize_prepared(&self->vm, HTAB_ORDER + 1));
 	EXPECT_EQ(-EINVAL, COMMIT(HTAB_ORDER + 1, 1));
 	EXPECT_EQ(-ENXIO, COMMIT(HTAB_ORDER + 2, 0));
-	/* prepared, and prepared again, and cancelled */
-	EXPECT_EQ(0, PREPARE(HTAB_ORDER + 1, 0));
-	EXPECT_EQ(0, PREPARE(HTAB_ORDER + 1, 0));
+	EXPECT_EQ(-ENXIO, COMMIT(HTAB_ORDER + 1, 0));
+	/* prepared, and cancelled */
+	EXPECT_EQ(0, resize_prepared(&self->vm, HTAB_ORDER + 1));
 	EXPECT_EQ(0, PREPARE(0, 0));
 	EXPECT_EQ(-ENXIO, COMMIT(HTAB_ORDER + 1, 0));
 	/* and replaced by another */
-	EXPECT_EQ(0, PREPARE(HTAB_ORDER + 1, 0));
-	EXPECT_EQ(0, PREPARE(HTAB_ORDER + 2, 0));
+	EXPECT_EQ(0, resize_prepared(&self->vm, HTAB_ORDER + 1));
+	EXPECT_LT(0, PREPARE(HTAB_ORDER + 2, 0));
 	EXPECT_EQ(-ENXIO, COMMIT(HTAB_ORDER + 1, 0));
+	/* while one that is refused leaves it */
+	EXPECT_EQ(0, resize_prepared(&self->vm, HTAB_ORDER + 1));
+	EXPECT_EQ(-EINVAL, htab_allocate(&self->vm, 17));
+	EXPECT_EQ(0, PREPARE(HTAB_ORDER + 1, 0));
 	GUEST_LOADS(GUEST_DATA, 0);
 	TOLD_OF_NOTHING();
 	TABLE_IS(&self->got);
+}
+
+/*
+ * 256 MB, which takes a while.  A request that is given up meanwhile is gone at
+ * once, and the next one is served when the kernel is done with that table.
+ */
+TEST_F(htab, resize_given_up_under_way)
+{
+	enum { ORDER = 28 };
+	unsigned int i;
+
+	GUEST();
+	for (i = 0; i < 3; i++) {
+		/* by a cancellation, */
+		ASSERT_LT(0, PREPARE(ORDER, 0));
+		usleep(i * 10000);
+		ASSERT_EQ(0, PREPARE(0, 0));
+		EXPECT_EQ(-ENXIO, COMMIT(ORDER, 0));
+		/* by a request for another order, */
+		ASSERT_LT(0, PREPARE(ORDER, 0));
+		usleep(i * 10000);
+		ASSERT_LT(0, PREPARE(HTAB_ORDER + 1, 0));
+		EXPECT_EQ(0, htab_resize(&self->vm, HTAB_ORDER + 1));
+		EXPECT_EQ(-ENXIO, COMMIT(ORDER, 0));
+		/* by a COMMIT of another order, */
+		ASSERT_LT(0, PREPARE(ORDER, 0));
+		usleep(i * 10000);
+		EXPECT_EQ(-ENXIO, COMMIT(ORDER + 1, 0));
+		/* for one of the same order, which may begin anew, */
+		ASSERT_LT(0, PREPARE(ORDER, 0));
+		usleep(i * 10000);
+		ASSERT_EQ(0, PREPARE(0, 0));
+		ASSERT_LT(0, PREPARE(ORDER, 0));
+		EXPECT_EQ(0, htab_resize(&self->vm, ORDER));
+		GUEST_STORES(GUEST_DATA, i);
+		/* and by a table that is allocated. */
+		ASSERT_LT(0, PREPARE(ORDER, 0));
+		usleep(i * 10000);
+		EXPECT_EQ(0, htab_allocate(&self->vm, HTAB_ORDER));
+		EXPECT_EQ(-ENXIO, COMMIT(ORDER, 0));
+		ASSERT_EQ(0, guest_map_memory(&self->vm));
+		GUEST_LOADS(GUEST_DATA, i);
+	}
+}
+
+#define CGROUPS		"/sys/fs/cgroup/"
+#define CGROUP		CGROUPS "htab_fd_pr_test/"
+
+/*
+ * It is the kernel's thread that allocates a table, but whoever asked for it has
+ * it charged to them, also if they have left for elsewhere, and nobody is killed
+ * when that is too much.
+ */
+TEST_F(htab, resize_is_charged_to_caller)
+{
+	enum { MB = 1 << 20 };
+	long before;
+
+	GUEST();
+	rmdir(CGROUP);
+	if (file_put(CGROUPS "cgroup.subtree_control", "+memory") || mkdir(CGROUP, 0755))
+		SKIP(return, "no memory cgroup can be made");
+	ASSERT_EQ(0, file_put(CGROUP "memory.max", "128M"));
+	ASSERT_EQ(0, file_put(CGROUP "cgroup.procs", "0"));
+
+	before = get_number(CGROUP "memory.current", "");
+	EXPECT_EQ(0, resize_prepared(&self->vm, 25));
+	EXPECT_LE(before + 32 * MB, get_number(CGROUP "memory.current", ""));
+	EXPECT_EQ(0, resize_prepare(&self->vm, 0));
+	SOON(get_number(CGROUP "memory.current", "") < before + 16 * MB);
+
+	EXPECT_LT(0, resize_prepare(&self->vm, 28));
+	ASSERT_EQ(0, file_put(CGROUPS "cgroup.procs", "0"));
+	EXPECT_EQ(-ENOMEM, resize_prepared(&self->vm, 28));
+	EXPECT_EQ(0, get_number(CGROUP "memory.events", "oom_kill"));
+	EXPECT_NE(0, get_number(CGROUP "memory.events", "max"));
+	/* and there it is not too much */
+	EXPECT_EQ(0, resize_prepared(&self->vm, 28));
+	EXPECT_EQ(0, rmdir(CGROUP));
+	GUEST_LOADS(GUEST_DATA, 0);
 }
 
 /* Where in its group an entry is, or -1 */
@@ -1173,7 +1259,8 @@ TEST_F(htab, resize_is_offered_where_it_works)
 
 	TABLE(HTAB_ORDER);
 	EXPECT_EQ(1, ioctl(self->vm.fd, KVM_CHECK_EXTENSION, KVM_CAP_SPAPR_RESIZE_HPT));
-	EXPECT_EQ(0, PREPARE(HTAB_ORDER, 0));
+	EXPECT_LT(0, PREPARE(HTAB_ORDER, 0));
+	EXPECT_EQ(0, resize_prepared(&self->vm, HTAB_ORDER));
 }
 
 /* Mainline puts R and C where nobody looks */

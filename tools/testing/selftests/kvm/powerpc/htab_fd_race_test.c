@@ -275,17 +275,14 @@ TEST_F(htab, readers_against_resize)
 	ASSERT_EQ(0, guest_run(&self->vm));
 	START_READERS(t, NR);
 	for (i = 0; race_goes_on(begin); i++) {
-		struct kvm_ppc_resize_hpt cancel = {};
 		unsigned int order = i % 2 ? HTAB_ORDER : MAX_ORDER;
 
 		ASSERT_EQ(0, htab_resize(&self->vm, order));
 		if (i % 3)
 			continue;
 		/* or not, after all */
-		cancel.shift = HTAB_ORDER;
-		ASSERT_LE(0, xioctl(self->vm.fd, KVM_PPC_RESIZE_HPT_PREPARE, &cancel));
-		cancel.shift = 0;
-		ASSERT_EQ(0, xioctl(self->vm.fd, KVM_PPC_RESIZE_HPT_PREPARE, &cancel));
+		ASSERT_LT(0, resize_prepare(&self->vm, HTAB_ORDER));
+		ASSERT_EQ(0, resize_prepare(&self->vm, 0));
 	}
 	STOP(t, NR);
 }

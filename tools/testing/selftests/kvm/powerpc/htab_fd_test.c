@@ -909,11 +909,19 @@ static void tick(unsigned int usec)
 	setitimer(ITIMER_REAL, &it, NULL);
 }
 
+/* The shorter time in microseconds: this one, or that from begin until now */
+static uint64_t min_since(uint64_t least, uint64_t begin)
+{
+	uint64_t usec = now_us() - begin;
+
+	return usec < least ? usec : least;
+}
+
 TEST_F(htab, signal_interrupts_read)
 {
 	unsigned int round, early = 0;
+	uint64_t begin, least = UINT64_MAX;
 	ssize_t n, whole;
-	uint64_t usec, least = UINT64_MAX;
 
 	TABLE(21);
 	FILL(0, 65536, 0);
@@ -921,12 +929,11 @@ TEST_F(htab, signal_interrupts_read)
 	/* So long does it take here, if nothing comes in between ... */
 	for (round = 0; round < 5; round++) {
 		READER();
-		usec = now_us();
+		begin = now_us();
 		whole = xread(self->reader, self->buf, BIG_BUF);
-		usec = now_us() - usec;
+		least = min_since(least, begin);
 		ASSERT_LT((ssize_t)(65536 * HTAB_ENTRY), whole);
 		close(self->reader);
-		least = usec < least ? usec : least;
 	}
 	/* ... so that ticks of a quarter come whenever it begins */
 	for (round = 0; round < 10; round++) {
@@ -1008,8 +1015,7 @@ TEST_F(htab, signal_while_the_table_is_taken)
 	for (i = 0; i < 5; i++) {
 		at = now_us();
 		ASSERT_EQ(self->s.len, xwrite(self->writer, self->s.buf, self->s.len));
-		at = now_us() - at;
-		least = at < least ? at : least;
+		least = min_since(least, at);
 	}
 	sigemptyset(&alarm);
 	sigaddset(&alarm, SIGALRM);

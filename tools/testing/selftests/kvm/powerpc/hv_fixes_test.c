@@ -403,19 +403,12 @@ TEST_F(htab, mmio_after_resize)
 
 static int commit_prepare(struct preempted *p)
 {
-	struct kvm_ppc_resize_hpt arg = { .shift = HTAB_ORDER };
-	int ret;
-
-	while ((ret = xioctl(p->vm->fd, KVM_PPC_RESIZE_HPT_PREPARE, &arg)) > 0)
-		usleep(1000);
-	return ret;
+	return resize_prepared(p->vm, HTAB_ORDER);
 }
 
 static int commit(struct preempted *p)
 {
-	struct kvm_ppc_resize_hpt arg = { .shift = HTAB_ORDER };
-
-	return xioctl(p->vm->fd, KVM_PPC_RESIZE_HPT_COMMIT, &arg);
+	return resize_commit(p->vm, HTAB_ORDER);
 }
 
 TEST_F(htab, resize_preempted_by_notifier)

@@ -8,9 +8,6 @@
  * guest, which under PR is a part of it. What the host has done by a hypervisor
  * below does not count.
  */
-#include <sys/syscall.h>
-#include <linux/perf_event.h>
-
 #include "htab.h"
 
 /* A table of 16 MB, as a guest of 2 GB has it */
@@ -31,20 +28,15 @@ FIXTURE(cost)
 
 FIXTURE_SETUP(cost)
 {
-	struct perf_event_attr attr = {
-		.type = PERF_TYPE_HARDWARE,
-		.size = sizeof(attr),
-		.config = PERF_COUNT_HW_INSTRUCTIONS,
-	};
 	int ret = htab_vm_open(&self->vm, KVM_VM_PPC_PR);
 
 	if (ret == -ENOENT || ret == -EINVAL)
 		SKIP(return, "this host has another flavour of KVM");
 	ASSERT_EQ(0, ret);
 	htab_vm_close(&self->vm);
-	self->counter = syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
+	self->counter = count_open();
 	if (self->counter < 0)
-		SKIP(return, "no instruction counter: %s", strerror(errno));
+		SKIP(return, "no instruction counter: %s", strerror(-self->counter));
 }
 
 FIXTURE_TEARDOWN(cost)
@@ -114,9 +106,10 @@ static uint64_t cost_of(struct __test_metadata *_metadata, struct _test_data_cos
 {
 	uint64_t args[9] = { a, b, c, d }, begin, end;
 
-	ASSERT_EQ((ssize_t)sizeof(begin), read(self->counter, &begin, sizeof(begin)));
+	begin = count_now(self->counter);
+	ASSERT_NE(0, begin);
 	ASSERT_EQ(0, guest_do(&self->vm, command, args));
-	ASSERT_EQ((ssize_t)sizeof(end), read(self->counter, &end, sizeof(end)));
+	end = count_now(self->counter);
 	ASSERT_EQ(0, args[8]);
 	return end - begin;
 }
