@@ -11,7 +11,6 @@
  * in a hypercall to userspace, see handlers.S.
  */
 #include <endian.h>
-#include <linux/kvm_hpt.h>
 
 #include "kvm_util.h"
 #include "processor.h"
@@ -60,10 +59,16 @@
  * The page table
  */
 
+/* An HPTE as the hypervisor takes it, big-endian on every host */
+struct hpte {
+	__be64 v;
+	__be64 r;
+};
+
 /* What is written for one entry, and the least that can be read */
 struct record {
 	struct kvm_get_htab_header header;
-	struct kvm_hpt_entry entry;
+	struct hpte entry;
 };
 
 static int htab_open(struct kvm_vm *vm, uint64_t flags, uint64_t start_index)
@@ -129,7 +134,7 @@ uint64_t hpte_r(struct kvm_vm *vm, uint64_t gpa)
 }
 
 /* Look for the entry of a page where the hardware does; its index or -1 */
-static int64_t hpt_find(struct kvm_vm *vm, uint64_t gva, struct kvm_hpt_entry *e)
+static int64_t hpt_find(struct kvm_vm *vm, uint64_t gva, struct hpte *e)
 {
 	unsigned int secondary;
 
@@ -252,7 +257,7 @@ void virt_arch_pg_map(struct kvm_vm *vm, uint64_t gva, uint64_t gpa)
 
 gpa_t addr_arch_gva2gpa(struct kvm_vm *vm, gva_t gva)
 {
-	struct kvm_hpt_entry e;
+	struct hpte e;
 
 	TEST_ASSERT(vm->mmu.pgd_created && hpt_find(vm, gva, &e) >= 0,
 		    "No mapping for vm virtual address, gva: 0x%lx", gva);
