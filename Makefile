@@ -25,7 +25,8 @@ help:
 #:   make bench         what it costs, ours and the unpatched kernel side by side;
 #:                      MACHINES="powernv8 powernv9:4k-le" ORDERS="20 24 28"
 #:   make shell         a shell in a booted host, MACHINE=powernv8, powernv9,
-#:                      powernv9-hash, powernv10, pseries8 or pseries9
+#:                      powernv9-hash, powernv10, pseries8, pseries9,
+#:                      powernv8-pr or powernv9-hash-pr
 #:
 #: The series
 #:   make tree          Debian's kernel source with the series, in the cache

@@ -1461,4 +1461,55 @@ TEST_F(pr, remapped_while_read)
 	TH_LOG("%lu times", (unsigned long)remap.args[1]);
 }
 
+/*
+ * A guest that runs keeps no interrupt of the host's for itself: each time, a thread
+ * of its CPU is woken by another CPU.
+ */
+static int ping[2], pong[2];
+
+static void *echo(void *arg)
+{
+	char c;
+
+	while (read(ping[0], &c, 1) == 1 && write(pong[1], &c, 1) == 1)
+		;
+	return NULL;
+}
+
+TEST_F(pr, wakes_other_thread)
+{
+	struct guest_thread count = {
+		.vm = &self->vm,
+		.command = GUEST_COUNT,
+		.args = { GUEST_DATA },
+	};
+	uint64_t *counted = MEM(GUEST_DATA), begin;
+	unsigned int i;
+	pthread_t t;
+	char c;
+
+	ASSERT_EQ(0, guest_run(&self->vm));
+	ASSERT_EQ(0, pipe(ping));
+	ASSERT_EQ(0, pipe(pong));
+	stay_on_cpu(1);
+	ASSERT_EQ(0, guest_start(&count));
+	ASSERT_EQ(0, pthread_create(&t, NULL, echo, NULL));
+	stay_on_cpu(0);
+	for (i = 0; i < 200; i++) {
+		struct pollfd ready = { .fd = pong[0], .events = POLLIN };
+
+		begin = READ(counted);
+		while (READ(counted) == begin)	/* until it is in the guest */
+			usleep(100);
+		ASSERT_EQ(1, write(ping[1], "", 1));
+		ASSERT_EQ(1, poll(&ready, 1, SOON_S * 1000)) {
+			TH_LOG("not woken, after %u times", i);
+		}
+		ASSERT_EQ(1, read(pong[0], &c, 1));
+	}
+	close(ping[1]);
+	EXPECT_EQ(0, pthread_join(t, NULL));
+	EXPECT_EQ(-EINTR, guest_stop(&count));
+}
+
 TEST_HARNESS_MAIN
