@@ -31,7 +31,11 @@ help:
 #: The series
 #:   make tree          Debian's kernel source with the series, in the cache
 #:   make refresh       edits made in that tree, back into this repository
-#:   make series        plain patches and cover letter in out/series/
+#:   make series        plain patches and cover letters in out/series/;
+#:                      EMBARGO=1 without those that show how to crash a host,
+#:                      FORM=quilt for debian/patches, in out/quilt/
+#:   make deb           packages of Debian's kernel with it, in out/deb/;
+#:                      FLAVOUR=powerpc64le-64k, PR=1, MODULES=lab
 #:   make check-series  checkpatch, sparse and a build of each patch
 #:
 #: Parts of the lab, made as needed
@@ -66,6 +70,9 @@ refresh series: setup
 check-series: tree
 	@series/compose check
 
+deb: setup
+	@lab/deb
+
 kernel: $(if $(filter debian,$(CONFIG)),fetch,tree)
 	@lab/kernel
 
@@ -99,5 +106,5 @@ clean:
 distclean: clean
 	@echo "The cache: rm -rf $(CACHE)"
 
-.PHONY: help setup fetch hosts tree refresh series check-series kernel selftests shell \
-	demo check soak check-base bench clean distclean
+.PHONY: help setup fetch hosts tree refresh series check-series deb kernel selftests \
+	shell demo check soak check-base bench clean distclean

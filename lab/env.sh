@@ -55,3 +55,22 @@ need() {	# need COMMAND...: what is missing is said in one line
 	done
 	[ ${#missing[@]} = 0 ] || die "missing: ${missing[*]} (make setup)"
 }
+
+# Runs a build, its output into a file, with a line of progress now and then.
+logged() {	# logged NAME LOG COMMAND...
+	local name=$1 log=$2 pid next=$((SECONDS + 10))
+
+	shift 2
+	"$@" >>"$log" 2>&1 </dev/null &
+	pid=$!
+	trap 'kill $pid 2>/dev/null; wait $pid || true; exit 130' INT TERM
+	while kill -0 $pid 2>/dev/null; do
+		sleep 0.5
+		if [ $SECONDS -ge $next ]; then
+			say "$name: $(grep -cE '^  (CC|AS) ' "$log" || true) objects, $(tail -n 1 "$log" | cut -c 1-60)"
+			next=$((SECONDS + 10))
+		fi
+	done
+	trap - INT TERM
+	wait $pid
+}
