@@ -56,11 +56,17 @@ need() {	# need COMMAND...: what is missing is said in one line
 	[ ${#missing[@]} = 0 ] || die "missing: ${missing[*]} (make setup)"
 }
 
-# Runs a build, its output into a file, with a line of progress now and then.
-logged() {	# logged NAME LOG COMMAND...
-	local name=$1 log=$2 pid next=$((SECONDS + 10))
+# A clean machine has nobody to sign off; a test may be anybody.
+signed_by_anybody() {
+	git -C "$REPO" -c user.useConfigOnly=true var GIT_AUTHOR_IDENT >/dev/null 2>&1 && return
+	export GIT_AUTHOR_NAME=test GIT_AUTHOR_EMAIL=test@localhost.invalid
+	export GIT_COMMITTER_NAME=test GIT_COMMITTER_EMAIL=test@localhost.invalid
+}
 
-	shift 2
+# Runs a build of $name, its output into $log, with a line of progress now and then.
+logged() {	# logged COMMAND...
+	local pid next=$((SECONDS + 10))
+
 	"$@" >>"$log" 2>&1 </dev/null &
 	pid=$!
 	trap 'kill $pid 2>/dev/null; wait $pid || true; exit 130' INT TERM
@@ -73,4 +79,10 @@ logged() {	# logged NAME LOG COMMAND...
 	done
 	trap - INT TERM
 	wait $pid
+}
+
+# What a build of $name said, as $log has it, and the end
+failed() {	# failed WHAT
+	grep -nE -A 5 'error:|Error [0-9]|undefined' "$log" | head -n 40 >&2 || true
+	die "$name: $1 failed, whole log: $log"
 }
