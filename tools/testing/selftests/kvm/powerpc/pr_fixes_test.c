@@ -873,12 +873,24 @@ static long wait_for_interrupt(struct htab_vm *vcpu, unsigned int seconds)
 	return set_label(vcpu, pr_guest_cede, 0) ?: run_to_interrupt(vcpu, seconds);
 }
 
-/* Set DEC, enable interrupts and wait a while, likewise; 0 if there is none */
-static long run_dec(struct htab_vm *vcpu, uint64_t dec)
+/* Set DEC to 4 s, enable interrupts and wait a while, likewise; 0 if there is none */
+static long run_dec(struct htab_vm *vcpu)
 {
-	uint64_t args[9] = { dec, MSR_OURS | MSR_EE };
+	uint64_t args[9] = { 0x7fffffff, MSR_OURS | MSR_EE };
 
 	return run_label(vcpu, pr_guest_dec, args) ?: (long)args[8];
+}
+
+/* Set DEC to next to nothing, and be there until it has come, however long it takes */
+static long expire_dec(struct htab_vm *vcpu)
+{
+	uint64_t args[9] = { 100, MSR_OURS | MSR_EE };
+	int ret;
+
+	watch(vcpu, SOON_S);
+	ret = run_label(vcpu, pr_guest_until, args);
+	watch(vcpu, 0);
+	return ret ?: (long)args[8];
 }
 
 /*
@@ -902,8 +914,8 @@ TEST_F(pr, decrementer_of_new_vcpu)
 		if (ret != GUEST_DEC)
 			continue;
 		/* Then as the guest has set it: not at once, or soon */
-		EXPECT_EQ(0, run_dec(&vcpu[i], 0x7fffffff));
-		EXPECT_EQ(GUEST_DEC, run_dec(&vcpu[i], 100));
+		EXPECT_EQ(0, run_dec(&vcpu[i]));
+		EXPECT_EQ(GUEST_DEC, expire_dec(&vcpu[i]));
 	}
 }
 
@@ -914,9 +926,9 @@ TEST_F(pr, decrementer_of_new_vcpu)
 TEST_F(pr, decrementer_set_by_new_vcpu)
 {
 	ASSERT_EQ(0, guest_run(&self->vm));
-	EXPECT_EQ(0, run_dec(&self->vm, 0x7fffffff));
+	EXPECT_EQ(0, run_dec(&self->vm));
 	LOADS(&self->vm, GUEST_DATA, 0);
-	EXPECT_EQ(GUEST_DEC, run_dec(&self->vm, 100));
+	EXPECT_EQ(GUEST_DEC, expire_dec(&self->vm));
 }
 
 /*
@@ -941,7 +953,7 @@ TEST_F(pr, external_interrupt_of_new_vcpu)
 		}
 		if (second != GUEST_EXTERNAL)
 			continue;
-		EXPECT_EQ(0, run_dec(&vcpu[i], 0x7fffffff));
+		EXPECT_EQ(0, run_dec(&vcpu[i]));
 		LOADS(&vcpu[i], GUEST_DATA, 0);
 	}
 }
@@ -991,7 +1003,7 @@ static int interrupt_of_stopped(struct htab_vm *vcpu, unsigned int how, long wan
 	int ret;
 
 	/* Whatever was set is of another time */
-	run_dec(vcpu, 0x7fffffff);
+	run_dec(vcpu);
 	ret = load_stopped(vcpu, how);
 	*got = vcpu->run->papr_hcall.args[8];
 	if (!ret && *got != want)
@@ -1014,8 +1026,8 @@ TEST_F(pr, decrementer_of_loaded_state)
 		EXPECT_EQ(GUEST_DEC, ret) {
 			TH_LOG("%s", stopped[i].what);
 		}
-		EXPECT_EQ(0, run_dec(&self->vm, 0x7fffffff));
-		EXPECT_EQ(GUEST_DEC, run_dec(&self->vm, 100));
+		EXPECT_EQ(0, run_dec(&self->vm));
+		EXPECT_EQ(GUEST_DEC, expire_dec(&self->vm));
 	}
 }
 
@@ -1047,15 +1059,15 @@ TEST_F(pr, no_interrupts_at_reset)
 	EXPECT_EQ(-EINTR, wait_for_interrupt(&vcpu, 2));
 	ASSERT_EQ(0, guest_reset(&vcpu, false));
 	ASSERT_EQ(0, guest_run(&vcpu));
-	EXPECT_EQ(0, run_dec(&vcpu, 0x7fffffff));
+	EXPECT_EQ(0, run_dec(&vcpu));
 
 	ASSERT_EQ(GUEST_EXTERNAL, load_and_wait(&vcpu, 2));
-	EXPECT_EQ(0, run_dec(&vcpu, 0x7fffffff));
+	EXPECT_EQ(0, run_dec(&vcpu));
 	ASSERT_EQ(0, guest_reset(&vcpu, false));
 	ASSERT_EQ(0, guest_run(&vcpu));
 	EXPECT_EQ(-EINTR, wait_for_interrupt(&vcpu, 2));
 	/* Loaded, but reset before it is run; a DEC lasts for 4 s at most */
-	EXPECT_EQ(0, run_dec(&vcpu, 0x7fffffff));
+	EXPECT_EQ(0, run_dec(&vcpu));
 	ASSERT_EQ(0, set_label(&vcpu, pr_guest_spin, MSR_EE));
 	ASSERT_EQ(0, guest_reset(&vcpu, false));
 	ASSERT_EQ(0, guest_run(&vcpu));
@@ -1082,7 +1094,7 @@ static int set_line(struct htab_vm *vcpu, __u32 what)
 	for (_i = 0; _i < 3; _i++)					\
 		EXPECT_EQ(GUEST_EXTERNAL, wait_for_interrupt(_v, 3));	\
 	ASSERT_EQ(0, set_line(_v, KVM_INTERRUPT_UNSET));		\
-	EXPECT_EQ(0, run_dec(_v, 0x7fffffff));				\
+	EXPECT_EQ(0, run_dec(_v));				\
 } while (0)
 
 /* A new vCPU with interrupts disabled, to which one is due since its state was loaded */
@@ -1114,10 +1126,10 @@ TEST_F(pr, external_level_after_first_run)
 	ADD_LOADED_VCPU(&vcpu[1], 2);
 	ASSERT_EQ(0, set_line(&vcpu[1], KVM_INTERRUPT_SET_LEVEL));
 	ASSERT_EQ(0, set_line(&vcpu[1], KVM_INTERRUPT_UNSET));
-	EXPECT_EQ(0, run_dec(&vcpu[1], 0x7fffffff));
+	EXPECT_EQ(0, run_dec(&vcpu[1]));
 	ADD_LOADED_VCPU(&vcpu[2], 3);
 	ASSERT_EQ(0, set_line(&vcpu[2], KVM_INTERRUPT_UNSET));
-	EXPECT_EQ(0, run_dec(&vcpu[2], 0x7fffffff));
+	EXPECT_EQ(0, run_dec(&vcpu[2]));
 	ASSERT_EQ(0, set_line(&vcpu[2], KVM_INTERRUPT_SET_LEVEL));
 	LINE_IS_ASSERTED(&vcpu[2]);
 
@@ -1141,7 +1153,7 @@ TEST_F(pr, external_level_after_set)
 	ASSERT_EQ(0, guest_run(&self->vm));
 	ASSERT_EQ(0, set_line(&self->vm, KVM_INTERRUPT_SET));
 	EXPECT_EQ(GUEST_EXTERNAL, wait_for_interrupt(&self->vm, 3));
-	EXPECT_EQ(0, run_dec(&self->vm, 0x7fffffff));
+	EXPECT_EQ(0, run_dec(&self->vm));
 
 	ASSERT_EQ(0, set_line(&self->vm, KVM_INTERRUPT_SET));
 	ASSERT_EQ(0, set_line(&self->vm, KVM_INTERRUPT_SET_LEVEL));
@@ -1153,7 +1165,7 @@ TEST_F(pr, external_level_after_set)
 
 	ASSERT_EQ(0, set_line(&self->vm, KVM_INTERRUPT_SET));
 	ASSERT_EQ(0, set_line(&self->vm, KVM_INTERRUPT_UNSET));
-	EXPECT_EQ(0, run_dec(&self->vm, 0x7fffffff));
+	EXPECT_EQ(0, run_dec(&self->vm));
 	ASSERT_EQ(0, set_line(&self->vm, KVM_INTERRUPT_SET_LEVEL));
 	LINE_IS_ASSERTED(&self->vm);
 }
@@ -1178,10 +1190,10 @@ TEST_F(pr, external_level_against_oneshot)
 
 	ASSERT_EQ(0, guest_run(&self->vm));
 	for (n = 0; now_ms() - begin < LEVEL_MS; n++) {
-		/* Enables interrupts, and is there for a while */
+		/* Enables interrupts, and is there until one comes */
 		t.args[0] = 0x7fffffff;
 		t.args[1] = MSR_OURS | MSR_EE;
-		ASSERT_EQ(0, set_label(&self->vm, pr_guest_dec, 0));
+		ASSERT_EQ(0, set_label(&self->vm, pr_guest_until, 0));
 		ASSERT_EQ(0, guest_start(&t));
 		spin(n * 37 % 4099);
 		ASSERT_EQ(0, set_line(&self->vm, KVM_INTERRUPT_SET));

@@ -135,6 +135,10 @@ __asm__("	.pushsection .rodata\n"
 	"pr_guest_stores:\n"		/* at r4, and then at r5 */
 	"	std	7, 0(4)\n"
 	"	std	7, 0(5)\n"
+	"	b	pr_guest_spin\n"
+	"pr_guest_until:\n"		/* r4 into DEC, r5 into MSR, until there is an interrupt */
+	"	mtspr	22, 4\n"
+	"	mtmsrd	5\n"
 	"pr_guest_spin:\n"
 	"	b	pr_guest_spin\n"
 	/*
@@ -178,9 +182,9 @@ __asm__("	.pushsection .rodata\n"
 
 extern const char pr_guest_start[], pr_guest_end[];
 extern const char pr_guest_tlbie[], pr_guest_tar[], pr_guest_slbmte[], pr_guest_slbmf[];
-extern const char pr_guest_dcbz[], pr_guest_sweep[], pr_guest_dec[], pr_guest_pairs[];
+extern const char pr_guest_dcbz[], pr_guest_sweep[], pr_guest_dec[], pr_guest_until[];
 extern const char pr_guest_remap[], pr_guest_check[], pr_guest_cede[], pr_guest_spin[];
-extern const char pr_guest_stores[];
+extern const char pr_guest_stores[], pr_guest_pairs[];
 extern const char pr_guest_retry[], pr_guest_retry_end[];
 extern const char pr_guest_syscalls[], pr_guest_handler[], pr_guest_handler_end[];
 
