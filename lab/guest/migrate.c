@@ -10,11 +10,14 @@
  * last words, a time limit) ends the program through fail(), with the tails
  * of all consoles and logs.
  */
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <dirent.h>
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -41,6 +44,10 @@
 #define ARRIVE_S	180	/* until a guest has checked itself on arrival */
 #define QMP_S		60	/* until QEMU answers */
 #define GROW_S		120	/* until a guest has taken in new memory */
+
+#define HOST_S		600	/* until the other host is up and awaits the guest */
+#define GONE_S		30	/* without an answer from the other host: it is dead */
+#define SLOWLY		(1L << 20)	/* bytes a second, to be found in the middle of it */
 
 #define SLEEP_S		120	/* until an idle guest has woken and gone to sleep again */
 #define SETTLE_S	1	/* until all of it sleeps when it has said so */
@@ -83,6 +90,16 @@ static bool idle;	/* it is one that sleeps between beats */
 static unsigned int hpt_order;	/* of its page table, once it has resized that */
 static long plugged_mib;	/* memory that QEMU does not have by itself */
 static int snapshots;	/* to be taken, and reverted to, before it is moved */
+
+/*
+ * The other host, while a guest is moved from there or to there: this program on
+ * it. They talk line by line: "ready" when a QEMU awaits the guest, "left BEAT
+ * CHECKS" when it has left, "arrived" when it has been found whole.
+ */
+static struct stream peer = { .fd = -1 };
+static char peer_said[64];	/* last */
+static bool apart;		/* from one host to the other the guest moves now */
+static int deaths;		/* of the other host in the middle of it, that are to come */
 
 /*
  * Seconds since the start. The time bases of an emulated host's processors
@@ -322,7 +339,7 @@ static void qmp_line(struct vm *vm, const char *line)
 	}
 }
 
-/* Takes in what has come. False when there will be no more. */
+/* Takes in what has come; vm: whose stream it is. False when there will be no more. */
 static bool take(struct vm *vm, struct stream *s)
 {
 	ssize_t n = read(s->fd, s->buf + s->len, MAX_LINE - 1 - s->len);
@@ -344,7 +361,9 @@ static bool take(struct vm *vm, struct stream *s)
 		free(*slot);
 		*slot = strdup(line);
 		s->lines++;
-		if (s == &vm->qmp)
+		if (s == &peer)
+			snprintf(peer_said, sizeof(peer_said), "%.63s", line);
+		else if (s == &vm->qmp)
 			qmp_line(vm, line);
 		else if (s == &vm->console)
 			console_line(vm, line);
@@ -355,14 +374,19 @@ static bool take(struct vm *vm, struct stream *s)
 	return true;
 }
 
-/* Waits up to ms for something to come from any QEMU, and takes it in. */
+/* Waits up to ms for something to come from anywhere, and takes it in. */
 static void pump(int ms)
 {
-	struct pollfd fds[6];
-	struct stream *from[6];
-	struct vm *of[6];
+	struct pollfd fds[7];
+	struct stream *from[7];
+	struct vm *of[7];
 	int n = 0;
 
+	if (peer.fd >= 0) {
+		fds[n] = (struct pollfd){ .fd = peer.fd, .events = POLLIN };
+		from[n] = &peer;
+		of[n++] = NULL;
+	}
 	for (int i = 0; i < 2; i++) {
 		struct stream *all[] = { &vms[i].console, &vms[i].log, &vms[i].qmp };
 
@@ -845,17 +869,18 @@ static void limit_migration(struct vm *vm, long downtime)
 {
 	qmp(vm, "{\"execute\":\"migrate-set-parameters\",\"arguments\":"
 		"{\"max-bandwidth\":%ld,\"downtime-limit\":%ld}}",
-	    bandwidth_mib << 20, downtime);
+	    deaths ? SLOWLY : bandwidth_mib << 20, downtime);
 }
 
 /*
  * Moves the guest out of vm, to uri; returns when QEMU says it is complete, and
- * whether it was as it was to be: an idle guest asleep.
+ * whether it was as it was to be: an idle guest asleep; or when the other host is
+ * gone in the middle of it, with false.
  */
 static bool migrate(struct vm *vm, const char *uri)
 {
 	double limit, patience;
-	bool held = false, slept;
+	bool held = false, told = false, slept;
 	long allowed = downtime_ms;
 	const char *r;
 
@@ -873,7 +898,14 @@ static bool migrate(struct vm *vm, const char *uri)
 		r = qmp(vm, "{\"execute\":\"query-migrate\"}");
 		if (json_is(r, "return.status", "completed"))
 			break;
+		if (apart && peer.fd < 0)
+			return false;
 		progress_show(vm);
+		if (deaths && !told && json_is(r, "return.status", "active") &&
+		    json_number(r, "return.ram.transferred") > 4 * SLOWLY) {
+			printf("      in the middle of it\n");
+			told = true;
+		}
 		if (json_is(r, "return.status", "failed") ||
 		    json_is(r, "return.status", "cancelled"))
 			fail("the migration out of QEMU %u failed: %s", vm->nr, r);
@@ -931,6 +963,180 @@ static void arrive(struct vm *to, unsigned long beat, unsigned long checks)
 	printf("      %s\n", to->word);
 }
 
+/* uri: tcp:ADDRESS:PORT, for this program; QEMU takes the next port. */
+static struct sockaddr_in address_of(const char *uri, char *qemus, size_t n)
+{
+	struct sockaddr_in sa = { .sin_family = AF_INET };
+	unsigned int port;
+	char address[16];
+
+	if (sscanf(uri, "tcp:%15[0-9.]:%u", address, &port) != 2 ||
+	    inet_pton(AF_INET, address, &sa.sin_addr) != 1)
+		fail("%s is not tcp:ADDRESS:PORT", uri);
+	sa.sin_port = htons(port);
+	snprintf(qemus, n, "tcp:%s:%u", address, port + 1);
+	return sa;
+}
+
+/* A host that dies does not say so: it does not answer any more. */
+static void peer_open(int fd)
+{
+	static const int on = 1, every = GONE_S / 6, tries = 5;
+
+	if (setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)) ||
+	    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &every, sizeof(every)) ||
+	    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every, sizeof(every)) ||
+	    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &tries, sizeof(tries)))
+		fail("setsockopt: %m");
+	stream_init(&peer, fd);
+	peer_said[0] = 0;
+	apart = true;
+}
+
+static void peer_end(void)
+{
+	if (peer.fd >= 0)
+		close(peer.fd);
+	peer.fd = -1;
+	apart = false;
+}
+
+static void __attribute__((format(printf, 1, 2))) peer_tell(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vdprintf(peer.fd, fmt, ap);	/* what does not get there is missed there */
+	va_end(ap);
+}
+
+/* Waits until the other host says so; false if it is gone before that. */
+static bool peer_says(const char *what, int seconds)
+{
+	double limit = now() + seconds;
+
+	while (strncmp(peer_said, what, strlen(what))) {
+		if (peer.fd < 0)
+			return false;
+		if (now() > limit)
+			fail("the other host has not said '%s' in %d s", what, seconds);
+		pump(100);
+	}
+	return true;
+}
+
+/* The guest comes live from another host, to uri on this one. */
+static struct vm *receive(const char *uri)
+{
+	const int on = 1;
+	unsigned long beat, checks;
+	char qemus[64];
+	struct sockaddr_in sa = address_of(uri, qemus, sizeof(qemus));
+	int from = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), fd;
+	struct vm *vm;
+
+	if (from < 0 || setsockopt(from, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) ||
+	    bind(from, (struct sockaddr *)&sa, sizeof(sa)) || listen(from, 1))
+		fail("%s: %m", uri);
+	for (;; deaths--) {
+		vm = start(qemus);
+		printf("QEMU %u awaits the guest\n", vm->nr);
+		while ((fd = accept(from, NULL, NULL)) < 0) {
+			if (errno != EAGAIN)
+				fail("%s: %m", uri);
+			pump(200);
+		}
+		peer_open(fd);
+		peer_tell("ready\n");
+		if (peer_says("left", MIGRATE_S + QMP_S))
+			break;
+		if (!json_is(qmp(vm, "{\"execute\":\"query-status\"}"), "return.status", "inmigrate"))
+			fail("the other host is gone, and the guest has not all come: %s", vm->reply);
+		if (!deaths)
+			fail("the other host is gone in the middle of it");
+		printf("the other host is gone in the middle of it: no guest runs in QEMU %u\n", vm->nr);
+		peer_end();
+		end(vm);
+	}
+	if (deaths)
+		fail("the other host was to be gone in the middle of it");
+	if (sscanf(peer_said, "left %lu %lu", &beat, &checks) != 2)
+		fail("the other host says '%s'", peer_said);
+	arrive(vm, beat, checks);
+	peer_tell("arrived\n");
+	peer_end();
+	close(from);
+	return vm;
+}
+
+/* A connection to what receives the guest there, as soon as that can be had. */
+static void peer_find(const struct sockaddr_in *sa)
+{
+	static const struct timeval patience = { .tv_sec = 5 };
+	double limit = now() + HOST_S;
+
+	for (;;) {
+		int why = 0, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+		if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)))
+			fail("socket: %m");
+		if (!connect(fd, (const struct sockaddr *)sa, sizeof(*sa))) {
+			peer_open(fd);
+			if (peer_says("ready", HOST_S))
+				return;
+			peer_end();
+		} else {
+			why = errno;
+			close(fd);
+		}
+		if (now() > limit)
+			fail("the other host does not await the guest: %s", strerror(why));
+		pump(200);
+	}
+}
+
+/* The guest leaves live for uri on another host. */
+static void leave(struct vm *vm, const char *uri)
+{
+	char qemus[64];
+	struct sockaddr_in sa = address_of(uri, qemus, sizeof(qemus));
+	double limit;
+
+	for (;; deaths--) {
+		peer_find(&sa);
+		printf("the guest leaves for %s\n", uri);
+		trace_begin();
+		if (migrate(vm, qemus))
+			break;
+		if (!deaths)
+			fail("the other host is gone in the middle of it");
+		peer_end();
+		qmp(vm, "{\"execute\":\"migrate_cancel\"}");
+		limit = now() + QMP_S;
+		while (!json_is(qmp(vm, "{\"execute\":\"query-migrate\"}"), "return.status", "cancelled")) {
+			if (now() > limit)
+				fail("QEMU %u does not cancel the migration: %s", vm->nr, vm->reply);
+			pump(100);
+		}
+		vm->beats = 0;
+		hear(vm, BEATS, vm->checks + CHECKS, ARRIVE_S);
+		printf("the other host is gone in the middle of it: the guest goes on here\n      %s\n",
+		       vm->word);
+	}
+	if (deaths)
+		fail("the other host was to be gone in the middle of it");
+	pump(100);	/* the last it has said */
+	vm->beats = 0;
+	peer_tell("left %lu %lu\n", vm->beat, vm->checks);
+	if (!peer_says("arrived", ARRIVE_S + QMP_S))
+		fail("the guest has left, but the other host is gone");
+	if (vm->beats || !json_is(qmp(vm, "{\"execute\":\"query-status\"}"), "return.status",
+				  "postmigrate"))
+		fail("the guest has arrived, and still runs in QEMU %u: %s", vm->nr, vm->reply);
+	printf("the guest has arrived, and does not run here any more\n");
+	peer_end();
+}
+
 static void size_of(const char *file, char *out, size_t n)
 {
 	struct stat st;
@@ -943,15 +1149,20 @@ static void size_of(const char *file, char *out, size_t n)
 static void usage(FILE *to)
 {
 	fprintf(to,
-"migrate [-n HOPS] [-f FILE] [-r FILE] [-s FILE] [-qi] [-g MIB] [-v SNAPSHOTS]\n"
-"        [-p SECONDS] [-b MIB] [-d MS] -- QEMU...\n"
+"migrate [-n HOPS] [-f FILE] [-r FROM] [-s TO] [-a DEATHS] [-qi] [-g MIB]\n"
+"        [-v SNAPSHOTS] [-p SECONDS] [-b MIB] [-d MS] -- QEMU...\n"
 "Takes a guest through HOPS migrations, each to a newly started QEMU, and checks\n"
 "after each that the guest goes on and finds its memory whole.\n"
 "  -n  hops (0)\n"
 "  -f  each hop goes through FILE, the old QEMU ends before the new one starts;\n"
 "      without it hops are live, over a unix socket\n"
-"  -r  the guest comes from FILE, saved earlier; without it, it boots\n"
-"  -s  in the end the guest is saved to FILE\n"
+"  -r  the guest comes from a file, saved earlier, or live from another host: FROM is\n"
+"      tcp:ADDRESS:PORT, at which this program there finds this one; QEMU has the\n"
+"      next port; without it, the guest boots\n"
+"  -s  in the end the guest is saved to a file, or moved live to TO on another host,\n"
+"      where this program waits for it with -r TO\n"
+"  -a  so often the other host dies in the middle of it (0), for which there is time,\n"
+"      since the guest is sent slowly then; and it is tried once more\n"
 "  -q  the guest is stopped before it is moved, not by QEMU at the end of that\n"
 "  -i  the guest is an idle one: it is moved while it sleeps\n"
 "  -g  before the first hop so many MiB of memory are plugged into the guest (0)\n"
@@ -977,12 +1188,13 @@ int main(int argc, char **argv)
 		usage(stdout);
 		return 0;
 	}
-	while ((opt = getopt(argc, argv, "n:f:r:s:qig:v:p:b:d:")) != -1) {
+	while ((opt = getopt(argc, argv, "n:f:r:s:a:qig:v:p:b:d:")) != -1) {
 		switch (opt) {
 		case 'n': hops = atoi(optarg); break;
 		case 'f': via = optarg; break;
 		case 'r': from = optarg; break;
 		case 's': into = optarg; break;
+		case 'a': deaths = atoi(optarg); break;
 		case 'q': stopped = true; break;
 		case 'i': idle = true; break;
 		case 'g': more_mib = atol(optarg); break;
@@ -1003,7 +1215,9 @@ int main(int argc, char **argv)
 
 	if (snapshots)
 		create_disk();
-	if (from) {
+	if (from && !strncmp(from, "tcp:", 4)) {
+		vm = receive(from);
+	} else if (from) {
 		/* Where the guest was when it was saved stands beside the stream. */
 		snprintf(note, sizeof(note), "%s.beat", from);
 		f = fopen(note, "r");
@@ -1061,7 +1275,9 @@ int main(int argc, char **argv)
 		}
 	}
 
-	if (into) {
+	if (into && !strncmp(into, "tcp:", 4)) {
+		leave(vm, into);
+	} else if (into) {
 		printf("saving the guest to %s\n", into);
 		trace_begin();
 		snprintf(uri, sizeof(uri), "file:%s", into);
