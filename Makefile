@@ -16,7 +16,8 @@ help:
 #: Main goals
 #:   make demo          set up, build, boot, and live-migrate a guest, from nothing
 #:                      MACHINE=powernv9 HOPS=3 GUEST_MEM=512M change it,
-#:                      FLAVOUR=pr for PR; lab/demo help lists the rest
+#:                      FLAVOUR=pr for PR, HOSTS=2 from one host to another;
+#:                      lab/demo help lists the rest
 #:   make check         the tests; ALL=1 all of them, on all machines;
 #:                      TESTS="kunit series" some of them
 #:   make soak          seeded tests with one seed after the other; MINUTES=60,
@@ -83,7 +84,12 @@ selftests: tree
 shell: hosts kernel selftests
 	@lab/shell
 
-demo: hosts kernel
+# Of two hosts one has Debian's own kernel.
+stock: hosts
+	@lab/fetch debian-kernel
+	@lab/debian-kernel
+
+demo: hosts kernel $(if $(filter 2,$(HOSTS)),stock)
 	@lab/demo
 
 check: fetch
@@ -106,5 +112,5 @@ clean:
 distclean: clean
 	@echo "The cache: rm -rf $(CACHE)"
 
-.PHONY: help setup fetch hosts tree refresh series check-series deb kernel selftests \
+.PHONY: help setup fetch hosts stock tree refresh series check-series deb kernel selftests \
 	shell demo check soak check-base bench clean distclean
