@@ -901,9 +901,10 @@ static bool migrate(struct vm *vm, const char *uri)
 		if (apart && peer.fd < 0)
 			return false;
 		progress_show(vm);
-		if (deaths && !told && json_is(r, "return.status", "active") &&
+		if (apart && !told && json_is(r, "return.status", "active") &&
 		    json_number(r, "return.ram.transferred") > 4 * SLOWLY) {
-			printf("      in the middle of it\n");
+			printf("      on its way: %.1f MiB sent\n",
+			       json_number(r, "return.ram.transferred") / 1048576.0);
 			told = true;
 		}
 		if (json_is(r, "return.status", "failed") ||
