@@ -22,10 +22,14 @@
  * once in SLEEP_S seconds, all at the same time; then there is a beat, a line
  *   guest: sleeps 14.2 s
  * and for so long they do.
+ *
+ * A line "order 20" written to the console makes the kernel resize its page table to
+ * that order, before the next beat.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -298,6 +302,27 @@ static void sleep_on(int say_so)
 	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL);
 }
 
+/* What was written to the console, if anything */
+static void obey(void)
+{
+	struct pollfd in = { .fd = 0, .events = POLLIN };
+	char line[64];
+	int fd, order;
+	ssize_t n;
+
+	if (poll(&in, 1, 0) != 1)
+		return;
+	n = read(0, line, sizeof(line) - 1);
+	line[n < 0 ? 0 : n] = 0;
+	if (sscanf(line, "order %d", &order) != 1)
+		return;
+	fd = open("/debug/powerpc/hpt_order", O_WRONLY);
+	if (fd < 0 || dprintf(fd, "%d", order) < 0)
+		say("cannot resize its page table: %s", strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
 static void report(unsigned long beat)
 {
 	static unsigned long had;
@@ -305,6 +330,7 @@ static void report(unsigned long beat)
 	struct sysinfo si;
 	unsigned long has;
 
+	obey();
 	sysinfo(&si);
 	has = si.totalram * si.mem_unit / MIB;
 	if (has != had)
@@ -423,6 +449,8 @@ int main(int argc, char **argv)
 	dup2(fd, 0);
 	dup2(fd, 1);
 	dup2(fd, 2);
+	mkdir("/debug", 0700);
+	mount("debug", "/debug", "debugfs", 0, NULL);
 
 	/* Not as process 1: the kernel reports each of its faults as fatal. */
 	idle = argc > 1 && !strcmp(argv[1], "idle");
