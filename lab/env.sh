@@ -73,7 +73,7 @@ logged() {	# logged COMMAND...
 	while kill -0 $pid 2>/dev/null; do
 		sleep 0.5
 		if [ $SECONDS -ge $next ]; then
-			say "$name: $(grep -cE '^  (CC|AS) ' "$log" || true) objects, $(tail -n 1 "$log" | cut -c 1-60)"
+			say "$name: $(grep -cE '^  (CC|AS) |^\[[0-9/]+\] Compiling' "$log" || true) objects, $(tail -n 1 "$log" | cut -c 1-60)"
 			next=$((SECONDS + 10))
 		fi
 	done
