@@ -884,13 +884,9 @@ static long run_dec(struct htab_vm *vcpu)
 /* Set DEC to next to nothing, and be there until it has come, however long it takes */
 static long expire_dec(struct htab_vm *vcpu)
 {
-	uint64_t args[9] = { 100, MSR_OURS | MSR_EE };
-	int ret;
-
-	watch(vcpu, SOON_S);
-	ret = run_label(vcpu, pr_guest_until, args);
-	watch(vcpu, 0);
-	return ret ?: (long)args[8];
+	vcpu->run->papr_hcall.args[0] = 100;
+	vcpu->run->papr_hcall.args[1] = MSR_OURS | MSR_EE;
+	return set_label(vcpu, pr_guest_until, 0) ?: run_to_interrupt(vcpu, SOON_S);
 }
 
 /*
@@ -1094,7 +1090,7 @@ static int set_line(struct htab_vm *vcpu, __u32 what)
 	for (_i = 0; _i < 3; _i++)					\
 		EXPECT_EQ(GUEST_EXTERNAL, wait_for_interrupt(_v, 3));	\
 	ASSERT_EQ(0, set_line(_v, KVM_INTERRUPT_UNSET));		\
-	EXPECT_EQ(0, run_dec(_v));				\
+	EXPECT_EQ(0, run_dec(_v));					\
 } while (0)
 
 /* A new vCPU with interrupts disabled, to which one is due since its state was loaded */
