@@ -24,7 +24,8 @@
  * and for so long they do.
  *
  * A line "order 20" written to the console makes the kernel resize its page table to
- * that order, before the next beat.
+ * that order, before the next beat; "kexec" makes it give way to the one in /vmlinux,
+ * with the initrd in /initrd.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -42,6 +43,7 @@
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -302,25 +304,52 @@ static void sleep_on(int say_so)
 	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL);
 }
 
+static void set_order(int order)
+{
+	int fd;
+
+	mkdir("/debug", 0700);
+	mount("debug", "/debug", "debugfs", 0, NULL);
+	fd = open("/debug/powerpc/hpt_order", O_WRONLY);
+	if (fd < 0 || dprintf(fd, "%d", order) < 0)
+		say("cannot resize its page table: %s", strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
+static void kexec(void)
+{
+	int kernel = open("/vmlinux", O_RDONLY);
+	int initrd = open("/initrd", O_RDONLY);
+	char args[512] = "";
+	FILE *f;
+
+	mkdir("/proc", 0555);
+	mount("proc", "/proc", "proc", 0, NULL);
+	f = fopen("/proc/cmdline", "r");
+	if (f && fgets(args, sizeof(args), f))
+		args[strcspn(args, "\n")] = 0;
+	if (!syscall(SYS_kexec_file_load, kernel, initrd, strlen(args) + 1, args, 0))
+		reboot(RB_KEXEC);
+	say("cannot kexec: %s", strerror(errno));
+}
+
 /* What was written to the console, if anything */
 static void obey(void)
 {
 	struct pollfd in = { .fd = 0, .events = POLLIN };
 	char line[64];
-	int fd, order;
+	int order;
 	ssize_t n;
 
 	if (poll(&in, 1, 0) != 1)
 		return;
 	n = read(0, line, sizeof(line) - 1);
 	line[n < 0 ? 0 : n] = 0;
-	if (sscanf(line, "order %d", &order) != 1)
-		return;
-	fd = open("/debug/powerpc/hpt_order", O_WRONLY);
-	if (fd < 0 || dprintf(fd, "%d", order) < 0)
-		say("cannot resize its page table: %s", strerror(errno));
-	if (fd >= 0)
-		close(fd);
+	if (sscanf(line, "order %d", &order) == 1)
+		set_order(order);
+	else if (!strcmp(line, "kexec\n"))
+		kexec();
 }
 
 static void report(unsigned long beat)
@@ -449,8 +478,6 @@ int main(int argc, char **argv)
 	dup2(fd, 0);
 	dup2(fd, 1);
 	dup2(fd, 2);
-	mkdir("/debug", 0700);
-	mount("debug", "/debug", "debugfs", 0, NULL);
 
 	/* Not as process 1: the kernel reports each of its faults as fatal. */
 	idle = argc > 1 && !strcmp(argv[1], "idle");
