@@ -23,6 +23,9 @@ help:
 #:   make soak          seeded tests with one seed after the other; MINUTES=60,
 #:                      MACHINE=pseries9, HTAB_SEED=0x... repeats one
 #:   make check-base    the tests of the interface, against the unpatched kernel
+#:   make check-kut DIR=FOLDER
+#:                      kvm-unit-tests, built in FOLDER, under the unpatched kernel
+#:                      and ours; MACHINES="powernv9 pseries9", TESTS="sprs"
 #:   make bench         what it costs, ours and the unpatched kernel side by side;
 #:                      MACHINES="powernv8 powernv9:4k-le" ORDERS="20 24 28"
 #:   make shell         a shell in a booted host, MACHINE=powernv8, powernv9,
@@ -103,6 +106,14 @@ soak: hosts kernel selftests
 check-base: fetch
 	@lab/check-base
 
+# A wrong DIR is told before anything is built.
+check-kut-dir:
+	@lab/check-kut -n "$(DIR)"
+
+check-kut: check-kut-dir hosts kernel
+	@BASE=1 lab/kernel
+	@lab/check-kut "$(DIR)"
+
 bench: hosts tree
 	@lab/bench
 
@@ -113,4 +124,4 @@ distclean: clean
 	@echo "The cache: rm -rf $(CACHE)"
 
 .PHONY: help setup fetch hosts stock tree refresh series check-series deb kernel selftests \
-	shell demo check soak check-base bench clean distclean
+	shell demo check soak check-base check-kut check-kut-dir bench clean distclean
