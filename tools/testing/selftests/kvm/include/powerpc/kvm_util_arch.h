@@ -12,6 +12,8 @@ struct kvm_vm_arch {
 	int htab_fd;		/* writer of the HPT */
 	uint8_t *hptes_used;	/* a byte a group, a bit an HPTE */
 	unsigned long hptes;
+	uint64_t stacks;	/* of vCPUs that are yet to be added */
+	unsigned int nr_stacks;
 };
 
 #endif /* SELFTEST_KVM_UTIL_ARCH_H */

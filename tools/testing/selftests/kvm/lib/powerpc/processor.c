@@ -300,6 +300,12 @@ static void write_code(struct kvm_vm *vm, gpa_t gpa, const char *begin, const ch
 	__builtin___clear_cache((char *)inst, (char *)inst + (end - begin));
 }
 
+static gva_t stacks_alloc(struct kvm_vm *vm, unsigned int n)
+{
+	return __vm_alloc(vm, n * DEFAULT_STACK_PGS * vm->page_size,
+			  DEFAULT_GUEST_STACK_VADDR_MIN, MEM_REGION_DATA);
+}
+
 void kvm_arch_vm_post_create(struct kvm_vm *vm, unsigned int nr_vcpus)
 {
 	uint32_t code[EXCEPTION_STEP / 4];
@@ -312,6 +318,10 @@ void kvm_arch_vm_post_create(struct kvm_vm *vm, unsigned int nr_vcpus)
 		write_code(vm, vector, (char *)code, (char *)code + size);
 	}
 	write_code(vm, EXCEPTION_COMMON, exception_common, exception_common_end);
+
+	/* Now, since HV KVM lets no page be mapped while a vCPU is running */
+	vm->arch.nr_stacks = nr_vcpus;
+	vm->arch.stacks = stacks_alloc(vm, vm->arch.nr_stacks);
 }
 
 /**
@@ -401,8 +411,10 @@ struct kvm_vcpu *vm_arch_vcpu_add(struct kvm_vm *vm, uint32_t vcpu_id)
 	struct kvm_vcpu *vcpu;
 	gva_t stack;
 
-	stack = __vm_alloc(vm, stack_size, DEFAULT_GUEST_STACK_VADDR_MIN,
-			   MEM_REGION_DATA);
+	if (vm->arch.nr_stacks)
+		stack = vm->arch.stacks + --vm->arch.nr_stacks * stack_size;
+	else
+		stack = stacks_alloc(vm, 1);
 
 	vcpu = __vm_vcpu_add(vm, vcpu_id);
 	vcpu_enable_cap(vcpu, KVM_CAP_PPC_PAPR, 0);
