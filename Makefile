@@ -62,7 +62,7 @@ fetch: setup
 
 # What hosts and their guests are made of.
 hosts: setup
-	@lab/fetch qemu rootfs
+	@lab/fetch qemu rootfs jansson
 
 tree: setup
 	@lab/fetch source-$(BASE_VERSION)

@@ -11,11 +11,11 @@
  * of all consoles and logs.
  */
 #include <arpa/inet.h>
-#include <ctype.h>
 #include <dirent.h>
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -71,7 +71,8 @@ static struct vm {
 	unsigned int nr;	/* QEMU 1, QEMU 2, ... */
 	pid_t pid;
 	struct stream qmp, console, log;
-	char *reply;		/* QMP's answer to the last command */
+	json_t *reply;		/* QMP's answer to the last command ... */
+	char *said;		/* ... and as it put it */
 	bool ending;		/* it was told to quit */
 	unsigned int beats;	/* seen from this QEMU */
 	unsigned long first, beat, checks;
@@ -168,109 +169,32 @@ static void __attribute__((format(printf, 1, 2), noreturn)) fail(const char *fmt
 	_exit(1);
 }
 
-/*
- * JSON, as much as QMP needs: find the value that a path of names leads to.
- * Strings are compared as they stand; QMP's names hold no escapes.
- */
-static const char *skip_space(const char *s)
-{
-	while (isspace((unsigned char)*s))
-		s++;
-	return s;
-}
-
-static const char *skip_string(const char *s)	/* s is at the opening quote */
-{
-	for (s++; *s && *s != '"'; s++)
-		if (*s == '\\' && s[1])
-			s++;
-	return *s ? s + 1 : NULL;
-}
-
-static const char *skip_value(const char *s)
-{
-	char close;
-
-	s = skip_space(s);
-	if (*s == '"')
-		return skip_string(s);
-	if (*s != '{' && *s != '[') {
-		size_t n = strcspn(s, ",]} \t\r\n");
-
-		return n ? s + n : NULL;
-	}
-	close = *s == '{' ? '}' : ']';
-	s = skip_space(s + 1);
-	while (*s != close) {
-		if (close == '}') {
-			if (*s != '"' || !(s = skip_string(s)))
-				return NULL;
-			s = skip_space(s);
-			if (*s++ != ':')
-				return NULL;
-		}
-		s = skip_value(s);
-		if (!s)
-			return NULL;
-		s = skip_space(s);
-		if (*s == ',')
-			s = skip_space(s + 1);
-		else if (*s != close)
-			return NULL;
-	}
-	return s + 1;
-}
-
 /* path: "return.ram.transferred". NULL if there is no such value. */
-static const char *json(const char *s, const char *path)
+static json_t *json_at(json_t *v, const char *path)
 {
-	while (s && *path) {
+	while (v && *path) {
 		size_t n = strcspn(path, ".");
 
-		s = skip_space(s);
-		if (*s++ != '{')
-			return NULL;
-		for (;;) {
-			const char *name = skip_space(s);
-			bool found;
-
-			if (*name != '"' || !(s = skip_string(name)))
-				return NULL;
-			found = (size_t)(s - name) == n + 2 && !strncmp(name + 1, path, n);
-			s = skip_space(s);
-			if (*s++ != ':')
-				return NULL;
-			if (found)
-				break;
-			s = skip_value(s);
-			if (!s)
-				return NULL;
-			s = skip_space(s);
-			if (*s++ != ',')
-				return NULL;
-		}
-		s = skip_space(s);
+		v = json_object_getn(v, path, n);
 		path += n;
 		path += *path == '.';
 	}
-	return s;
+	return v;
 }
 
-static bool json_is(const char *s, const char *path, const char *value)
+static bool json_is(json_t *v, const char *path, const char *value)
 {
-	size_t n = strlen(value);
-
-	s = json(s, path);
-	return s && *s == '"' && !strncmp(s + 1, value, n) && s[n + 1] == '"';
+	v = json_at(v, path);
+	return json_is_string(v) && !strcmp(json_string_value(v), value);
 }
 
-static unsigned long long json_number(const char *s, const char *path)
+static unsigned long long json_number(json_t *v, const char *path)
 {
-	const char *v = json(s, path);
+	json_t *n = json_at(v, path);
 
-	if (!v || !isdigit((unsigned char)*v))
-		fail("QMP has no number at %s in %s", path, s);
-	return strtoull(v, NULL, 10);
+	if (!json_is_integer(n))
+		fail("QMP has no number at %s in %s", path, json_dumps(v, 0));
+	return json_integer_value(n);
 }
 
 /* What a guest kernel says when it is in trouble. */
@@ -324,19 +248,30 @@ static void console_line(struct vm *vm, const char *line)
 	snprintf(vm->word, sizeof(vm->word), "%s", guest);
 }
 
+static void forget_reply(struct vm *vm)
+{
+	json_decref(vm->reply);
+	free(vm->said);
+	vm->reply = NULL;
+	vm->said = NULL;
+}
+
 static void qmp_line(struct vm *vm, const char *line)
 {
-	if (!skip_value(line)) {
-		if (!failing)
-			fail("QEMU %u: not JSON: %s", vm->nr, line);
-	} else if (json(line, "return") || json(line, "error")) {
-		free(vm->reply);
-		vm->reply = strdup(line);
-	} else if (json_is(line, "event", "STOP")) {
+	json_t *v = json_loads(line, 0, NULL);
+
+	if (!v && !failing)
+		fail("QEMU %u: not JSON: %s", vm->nr, line);
+	if (json_is(v, "event", "STOP"))
 		vm->stopped_at = now();
-	} else if (json_is(line, "event", "GUEST_PANICKED") && !failing) {
+	if (json_is(v, "event", "GUEST_PANICKED") && !failing)
 		fail("QEMU %u reports a guest panic: %s", vm->nr, line);
+	if (json_at(v, "return") || json_at(v, "error")) {
+		forget_reply(vm);
+		vm->reply = json_incref(v);
+		vm->said = strdup(line);
 	}
+	json_decref(v);
 }
 
 /* Takes in what has come; vm: whose stream it is. False when there will be no more. */
@@ -421,7 +356,7 @@ static void pump(int ms)
 }
 
 /* One command; returns the answer, valid until the next one. */
-static const char * __attribute__((format(printf, 2, 3)))
+static json_t * __attribute__((format(printf, 2, 3)))
 qmp(struct vm *vm, const char *fmt, ...)
 {
 	double end = now() + QMP_S;
@@ -432,8 +367,7 @@ qmp(struct vm *vm, const char *fmt, ...)
 	va_start(ap, fmt);
 	n = vsnprintf(cmd, sizeof(cmd), fmt, ap);
 	va_end(ap);
-	free(vm->reply);
-	vm->reply = NULL;
+	forget_reply(vm);
 	if (n >= (int)sizeof(cmd) || write(vm->qmp.fd, cmd, n) != n)
 		fail("QEMU %u takes no command: %s", vm->nr, cmd);
 	while (!vm->reply) {
@@ -441,8 +375,8 @@ qmp(struct vm *vm, const char *fmt, ...)
 			fail("QEMU %u does not answer for %d s: %s", vm->nr, QMP_S, cmd);
 		pump(100);
 	}
-	if (json(vm->reply, "error"))
-		fail("QEMU %u refuses %s: %s", vm->nr, cmd, vm->reply);
+	if (json_at(vm->reply, "error"))
+		fail("QEMU %u refuses %s: %s", vm->nr, cmd, vm->said);
 	return vm->reply;
 }
 
@@ -615,8 +549,8 @@ static void monitor(struct vm *vm, const char *command, int i)
 	qmp(vm, "{\"execute\":\"human-monitor-command\",\"arguments\":"
 		"{\"command-line\":\"%s number-%d\"}}", command, i);
 	/* It may also say what it always says under PR. */
-	if (strstr(vm->reply, "Error"))
-		fail("QEMU %u: %s: %s", vm->nr, command, vm->reply);
+	if (strstr(vm->said, "Error"))
+		fail("QEMU %u: %s: %s", vm->nr, command, vm->said);
 }
 
 /* In the same QEMU, and with the same vCPUs, the guest is what it was a while ago. */
@@ -882,7 +816,7 @@ static bool migrate(struct vm *vm, const char *uri)
 	double limit, patience;
 	bool held = false, told = false, slept;
 	long allowed = downtime_ms;
-	const char *r;
+	json_t *r;
 
 	vm->stopped_at = 0;
 	/* Most of its sleep is then before it, in which all may be done. */
@@ -909,10 +843,10 @@ static bool migrate(struct vm *vm, const char *uri)
 		}
 		if (json_is(r, "return.status", "failed") ||
 		    json_is(r, "return.status", "cancelled"))
-			fail("the migration out of QEMU %u failed: %s", vm->nr, r);
+			fail("the migration out of QEMU %u failed: %s", vm->nr, vm->said);
 		if (now() > limit)
 			fail("the migration out of QEMU %u has not completed after %d s: %s",
-			     vm->nr, MIGRATE_S, r);
+			     vm->nr, MIGRATE_S, vm->said);
 		/* An idle guest is stopped only when the bulk is over, and it sleeps. */
 		if (idle && !held && json_is(r, "return.status", "active") &&
 		    json_number(r, "return.ram.dirty-sync-count") > 1) {
@@ -952,7 +886,7 @@ static void arrive(struct vm *to, unsigned long beat, unsigned long checks)
 	while (!json_is(qmp(to, "{\"execute\":\"query-status\"}"), "return.status",
 			stopped ? "paused" : "running")) {
 		if (now() > limit)
-			fail("QEMU %u does not have the guest: %s", to->nr, to->reply);
+			fail("QEMU %u does not have the guest: %s", to->nr, to->said);
 		pump(200);
 	}
 	if (stopped)
@@ -1052,7 +986,7 @@ static struct vm *receive(const char *uri)
 		if (peer_says("left", MIGRATE_S + QMP_S))
 			break;
 		if (!json_is(qmp(vm, "{\"execute\":\"query-status\"}"), "return.status", "inmigrate"))
-			fail("the other host is gone, and the guest has not all come: %s", vm->reply);
+			fail("the other host is gone, and the guest has not all come: %s", vm->said);
 		if (!deaths)
 			fail("the other host is gone in the middle of it");
 		printf("the other host is gone in the middle of it: no guest runs in QEMU %u\n", vm->nr);
@@ -1116,7 +1050,7 @@ static void leave(struct vm *vm, const char *uri)
 		limit = now() + QMP_S;
 		while (!json_is(qmp(vm, "{\"execute\":\"query-migrate\"}"), "return.status", "cancelled")) {
 			if (now() > limit)
-				fail("QEMU %u does not cancel the migration: %s", vm->nr, vm->reply);
+				fail("QEMU %u does not cancel the migration: %s", vm->nr, vm->said);
 			pump(100);
 		}
 		vm->beats = 0;
@@ -1133,7 +1067,7 @@ static void leave(struct vm *vm, const char *uri)
 		fail("the guest has left, but the other host is gone");
 	if (vm->beats || !json_is(qmp(vm, "{\"execute\":\"query-status\"}"), "return.status",
 				  "postmigrate"))
-		fail("the guest has arrived, and still runs in QEMU %u: %s", vm->nr, vm->reply);
+		fail("the guest has arrived, and still runs in QEMU %u: %s", vm->nr, vm->said);
 	printf("the guest has arrived, and does not run here any more\n");
 	peer_end();
 }
