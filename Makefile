@@ -16,7 +16,8 @@ help:
 #: Main goals
 #:   make demo          set up, build, boot, and live-migrate a guest, from nothing
 #:                      MACHINE=powernv9 HOPS=3 GUEST_MEM=512M change it,
-#:                      FLAVOUR=pr for PR, HOSTS=2 from one host to another;
+#:                      FLAVOUR=pr for PR, HOSTS=2 from one host to another,
+#:                      DRIVER=libvirt the same by libvirt;
 #:                      lab/demo help lists the rest
 #:   make check         the tests; ALL=1 all of them, on all machines;
 #:                      TESTS="kunit series" some of them
@@ -92,7 +93,11 @@ stock: hosts
 	@lab/fetch debian-kernel
 	@lab/debian-kernel
 
-demo: hosts kernel $(if $(filter 2,$(HOSTS)),stock)
+# Their root file system has libvirt then.
+libvirt: hosts
+	@lab/fetch libvirt
+
+demo: hosts kernel $(if $(filter 2,$(HOSTS)),stock) $(if $(DRIVER),stock libvirt)
 	@lab/demo
 
 check: fetch
@@ -123,5 +128,5 @@ clean:
 distclean: clean
 	@echo "The cache: rm -rf $(CACHE)"
 
-.PHONY: help setup fetch hosts stock tree refresh series check-series deb kernel selftests \
+.PHONY: help setup fetch hosts stock libvirt tree refresh series check-series deb kernel selftests \
 	shell demo check soak check-base check-kut check-kut-dir bench clean distclean
