@@ -1,9 +1,9 @@
 // files: arch/powerpc/kvm/book3s_64_mmu_hv.c
 // SPDX-License-Identifier: GPL-2.0
 //
-// Takes out the implementation of KVM_PPC_GET_HTAB_FD that the tree has.  Only
-// the ioctl's own function is known by name; what hangs on it is found by how
-// it is used, so that this holds on other kernel versions too.
+// Takes out the readers of KVM_PPC_GET_HTAB_FD that the tree has.  Only the
+// ioctl's own function is known by name; what hangs on it is found by how it is
+// used, so that this holds on other kernel versions too.
 
 // The ioctl hands its file operations and its context to a new file.
 @ioctl@
@@ -20,12 +20,10 @@ identifier fops, ctx, S;
 
 // The operations of that file.
 @ops@
-identifier ioctl.fops, reader, writer, done;
+identifier ioctl.fops, reader;
 @@
   struct file_operations fops = {
 	.read = reader,
-	.write = writer,
-	.release = done,
   };
 
 // The reader looks at an entry by way of helpers, which take its reverse map.
@@ -44,13 +42,7 @@ struct revmap_entry *rev;
 - look(...) { ... }
 @@ identifier ops.reader; @@
 - reader(...) { ... }
-@@ identifier ops.writer; @@
-- writer(...) { ... }
-@@ identifier ops.done; @@
-- done(...) { ... }
-@@ identifier ioctl.fops; @@
-- struct file_operations fops = { ... };
-@@ @@
-- kvm_vm_ioctl_get_htab_fd(...) { ... }
-@@ identifier ioctl.S; @@
-- struct S { ... };
+@@ identifier ioctl.fops, ops.reader; @@
+  struct file_operations fops = {
+-	.read = reader,
+  };
